@@ -1,0 +1,105 @@
+# Frameshift: one Makefile, no recursion but for `make deps` and the sanitizer builds.
+#
+#   make            the tool (build/frameshift)
+#   make drill      the main job, as a drill        make test   every test, real Xen included
+#   make deps       install what is missing (apt)   make layers who may include whom
+#
+# Sources are found by folder: hv/*.c (the engine), hv/xen/*.c, hv/embedded/*.c (backends),
+# tools/*.c (the CLI), tests/hv/test_*.c and tests/conform/test_*.c (one cmocka program each),
+# guest/guest.mk (the guest core's own rules).
+
+BUILD    ?= build
+CC       := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+CSTD     := -std=c11 -D_GNU_SOURCE
+WARN     := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+OPT      ?= -O2 -g
+SAN      ?=
+CFLAGS_ALL = $(CSTD) $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"' $(CFLAGS)
+# libxenctrl's unstable interface and Xen's public headers are asked for by name, by the backends only.
+XEN_DEFS := -D__XEN_TOOLS__ -D__XEN_INTERFACE_VERSION__=0x00041100
+VERSION  := 0.1.0
+PREFIX   ?= /usr/local
+
+HV_SRC   := $(wildcard hv/*.c)
+XEN_SRC  := $(wildcard hv/xen/*.c)
+EMB_SRC  := $(wildcard hv/embedded/*.c)
+TOOL_SRC := $(wildcard tools/*.c)
+TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c)
+TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c))
+
+HV_OBJ   := $(HV_SRC:%.c=$(BUILD)/obj/%.o)
+XEN_OBJ  := $(XEN_SRC:%.c=$(BUILD)/obj/%.o)
+EMB_OBJ  := $(EMB_SRC:%.c=$(BUILD)/obj/%.o)
+TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
+TEST_LIB_OBJ := $(TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
+TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+HV_LIBS  := -lz -lpthread
+XEN_LIBS := -lxenctrl -lxenforeignmemory -lxencall -lxenstore -lxentoollog
+TOOL_LIBS := -ljansson
+
+.PHONY: all test drill xen-drill deps fmt lint layers asan tsan fuzz bench clean install unit tests
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(if $(TOOL_SRC),$(BUILD)/frameshift)
+
+-include guest/guest.mk
+
+$(BUILD)/frameshift: $(TOOL_OBJ) $(HV_OBJ) $(XEN_OBJ) $(EMB_OBJ)
+	$(CC) $(SAN) -o $@ $^ $(XEN_LIBS) $(HV_LIBS) $(TOOL_LIBS)
+
+$(BUILD)/obj/hv/xen/%.o $(BUILD)/obj/hv/embedded/%.o: CFLAGS_ALL += $(XEN_DEFS)
+$(BUILD)/obj/tests/conform/%.o: CFLAGS_ALL += $(XEN_DEFS)
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
+# A unit test links the engine and the embedded machine, never libxenctrl.
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(HV_OBJ) $(EMB_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -lcmocka $(HV_LIBS) $(TOOL_LIBS)
+
+tests: $(TESTS)
+
+unit: all $(TESTS)
+	tests/run-unit.sh $(BUILD)
+
+test: deps
+	@$(MAKE) --no-print-directory all tests
+	@tests/run-all.sh $(BUILD)
+
+xen-drill: deps
+	@$(MAKE) --no-print-directory all
+	@tests/drill/xen-drill.sh $(BUILD)
+
+# Until the embedded machine can drill, the drill is the one on real Xen.
+drill: xen-drill
+
+deps:
+	@tests/deps.sh
+
+fmt:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+lint:
+	clang-tidy --quiet $(HV_SRC) $(TOOL_SRC) -- $(CSTD) -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"'
+
+layers:
+	@tests/layers.sh
+
+asan:
+	@$(MAKE) --no-print-directory BUILD=build/asan OPT="-O1 -g -DFS_SLOW_CHECKS" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" unit
+
+tsan:
+	@$(MAKE) --no-print-directory BUILD=build/tsan OPT="-O1 -g" SAN="-fsanitize=thread" unit
+
+install: all
+	install -D -m 0755 $(BUILD)/frameshift $(DESTDIR)$(PREFIX)/sbin/frameshift
+	install -D -m 0644 doc/man/frameshift.1 $(DESTDIR)$(PREFIX)/share/man/man1/frameshift.1
+	install -D -m 0644 tools/frameshift.bash-completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/frameshift
+
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,198 @@
+/*
+ * hv.h - the hypervisor side's whole public face; the only header that tools/ sees.
+ *
+ * Owns: open/close of a machine, topology, status, plan, evacuate, online, fsck,
+ * recover, and the report that each of them fills.
+ * Ownership: every struct that a call fills is freed by its _free function, which
+ * accepts a zeroed struct.  Locking: one thread per struct hv.
+ * Errors: fs_status_t, with words in struct fs_error (what, why, what to do).
+ */
+#ifndef FRAMESHIFT_HV_H
+#define FRAMESHIFT_HV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "frameshift/compiler.h"
+#include "frameshift/frame.h"
+#include "frameshift/status.h"
+#include "frameshift/trace.h"
+
+struct hv;
+
+typedef void (*hv_event_fn)(void *arg, const struct fs_event *event);
+
+struct hv_config {
+    const char *machine;            /* "xen"; "embedded" where built in */
+    const char *map_file;           /* DIMM map instead of firmware tables; or NULL */
+    const char *state_dir;          /* journal and lock; NULL: /var/lib/frameshift */
+    hv_event_fn on_event;           /* may be NULL; called in the caller's thread */
+    void *event_arg;
+    bool debug;
+};
+
+fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err) FS_MUST_CHECK;
+void hv_close(struct hv *hv);
+
+/* ---- topology ---- */
+
+enum hv_topology_source { HV_TOPO_SMBIOS, HV_TOPO_NUMA, HV_TOPO_MAP };
+
+#define HV_NAME_BYTES 64
+
+struct hv_dimm {
+    char name[HV_NAME_BYTES];       /* device locator ("DIMM_B1"), "NODE1", or the map file's name */
+    char bank[HV_NAME_BYTES];       /* bank locator, "" if none */
+    uint64_t size_bytes;            /* as the firmware tells; 0 unknown */
+    uint32_t node;                  /* NUMA node of its ranges; UINT32_MAX mixed or unknown */
+    uint32_t set;                   /* interleave set: DIMMs of one set share their ranges */
+    uint32_t interleave_position, interleave_depth;  /* 0, 0: not interleaved */
+    struct mfn_range_set ranges;    /* RAM only: holes of the memory map are cut out */
+};
+
+struct hv_topology {
+    enum hv_topology_source source;
+    struct hv_dimm *dimms;          /* sorted by first frame, then name */
+    size_t count;
+    char note[256];                 /* what the tables lacked or contradicted; "" if nothing */
+};
+fs_status_t hv_topology(struct hv *hv, struct hv_topology *out, struct fs_error *err) FS_MUST_CHECK;
+void hv_topology_free(struct hv_topology *t);
+
+/* ---- plan ---- */
+
+enum hv_mover { HV_MOVER_NONE, HV_MOVER_PV, HV_MOVER_HAP, HV_MOVER_COOP, HV_MOVER_EVICT };
+const char *hv_mover_name(enum hv_mover m);
+
+struct hv_counts {                  /* frames of the range by what they are */
+    uint64_t total, free_or_xen, data, l1, l2, l3, l4, p2m, granted, shared;
+    uint64_t dom0, offlined, broken, hole, ambiguous;
+};
+
+struct hv_plan_domain {
+    uint16_t domid;
+    uint8_t uuid[16];
+    char name[HV_NAME_BYTES];
+    char kind[12];                  /* "pv", "pv32", "pvh" (or hvm), "dom0", "other" */
+    enum hv_mover mover;
+    uint32_t vcpus;
+    uint64_t pages_total;           /* of the whole domain */
+    uint64_t pages_in_range, pages_movable, pages_blocked;
+    uint64_t tables_in_range;       /* page tables by Xen's types */
+    uint64_t tables_total;          /* of the whole domain (PV) */
+    uint64_t superpages_in_range;   /* whole aligned 2 MiB extents (HAP) */
+    uint64_t blackout_ns;           /* expected stop (PV) or longest pause (HAP); 0 unknown */
+    uint32_t suspends;              /* how many stops --max-blackout splits it into */
+};
+
+struct hv_plan {
+    char target[HV_NAME_BYTES * 2]; /* what the user named */
+    struct mfn_range_set ranges;
+    struct hv_counts counts;
+    struct hv_plan_domain *domains;
+    size_t domain_count;
+    struct fs_blocker *blockers;    /* sorted by mfn; a frame known in advance to stay */
+    size_t blocker_count;
+    uint64_t room_needed_pages, room_free_pages, room_missing_pages;
+    struct { uint32_t node; uint64_t free_pages, take_pages; } room[64];
+    size_t room_count;
+    char refusal[512];              /* "" if it can run; else why not, and what to do */
+    fs_status_t refusal_status;
+};
+void hv_plan_free(struct hv_plan *p);
+
+/* ---- evacuate ---- */
+
+struct hv_evacuate_options {
+    const char *target;             /* DIMM or node name, or "mfn:START-END" (hex, half-open) */
+    bool dry_run, verify, evict;
+    uint64_t max_blackout_ns;       /* 0: one suspend per guest */
+    uint64_t max_pause_ns;          /* HAP; 0: 10 ms */
+    uint64_t suspend_timeout_ns;    /* 0: 60 s */
+    const uint16_t *exclude;        /* domids to leave alone */
+    size_t exclude_count;
+    const char *evict_dir;          /* where --evict saves; NULL: state_dir */
+    uint32_t crash_at;              /* test hook: SIGKILL self at this journal record; 0: never */
+};
+
+struct hv_phase { char name[24]; uint64_t ns; uint64_t count; };
+#define HV_PHASES_MAX 32
+
+struct hv_domain_report {
+    struct hv_plan_domain plan;
+    fs_status_t status;
+    char error[256];
+    uint64_t moved, blocked, superpages_before, superpages_after;
+    uint64_t blackout_ns;           /* all suspends of this guest together */
+    uint64_t longest_blackout_ns;   /* the longest single stop */
+    uint64_t max_pause_ns, p99_pause_ns, pauses;
+    uint64_t pages_hashed, mismatches;
+    uint32_t suspends;
+    uint16_t evicted_to;            /* new domid, or FS_DOMID_NONE */
+    struct hv_phase phases[HV_PHASES_MAX];
+    size_t phase_count;
+};
+
+struct hv_report {
+    struct hv_plan plan;            /* as it was before the first change */
+    fs_status_t status;
+    uint64_t frames_total, frames_moved, frames_blocked, frames_offlined, frames_pending;
+    struct hv_domain_report *domains;
+    size_t domain_count;
+    struct fs_blocker *blockers;    /* every frame of the range that is not offlined */
+    size_t blocker_count;
+    struct hv_phase phases[HV_PHASES_MAX];
+    size_t phase_count;
+    bool verified;                  /* verify was asked, ran on every moved page, found 0 mismatches */
+    uint64_t pages_hashed, mismatches;
+    uint64_t hypercall_count;       /* where the backend counts */
+};
+/* With dry_run only out->plan is filled.  On failure out holds what happened so far. */
+fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options,
+                        struct hv_report *out, struct fs_error *err) FS_MUST_CHECK;
+void hv_report_free(struct hv_report *r);
+
+/* ---- the rest ---- */
+
+struct hv_dimm_status {
+    char name[HV_NAME_BYTES];
+    uint64_t total, free_or_xen, guests, dom0, offlined, pending, broken;
+    uint64_t free_pages;            /* of its node, where the DIMM is a whole node; else UINT64_MAX */
+    uint8_t map[64];                /* the DIMM in 64 equal parts: enum hv_map_cell, what most of each part is */
+};
+enum hv_map_cell { HV_CELL_HOLE, HV_CELL_FREE, HV_CELL_GUEST, HV_CELL_DOM0, HV_CELL_OFFLINED, HV_CELL_MIXED };
+struct hv_status_report {
+    struct hv_dimm_status *dimms;
+    size_t count;
+    uint64_t host_total_pages, host_free_pages;
+    uint32_t pcpus;
+    char version[64];
+    bool recovery_due;
+};
+fs_status_t hv_status(struct hv *hv, struct hv_status_report *out, struct fs_error *err) FS_MUST_CHECK;
+void hv_status_free(struct hv_status_report *s);
+
+fs_status_t hv_online(struct hv *hv, const char *target, uint64_t *onlined_pages, struct fs_error *err) FS_MUST_CHECK;
+
+struct hv_fault { uint16_t domid; mfn_t mfn; uint64_t gfn; char text[160]; };
+struct hv_fsck_report {
+    struct hv_fault *faults;
+    size_t fault_count;
+    uint64_t frames_checked, tables_checked, entries_checked;
+    bool paused;                    /* checked while paused: exact; else faults may be races */
+};
+/* domid FS_DOMID_NONE: every domain. Read-only. pause: stop the domain meanwhile, so that the answer is exact. */
+fs_status_t hv_fsck(struct hv *hv, uint16_t domid, bool pause, struct hv_fsck_report *out, struct fs_error *err) FS_MUST_CHECK;
+void hv_fsck_free(struct hv_fsck_report *r);
+
+struct hv_recover_report {
+    bool needed;
+    uint32_t domains_finished, domains_rolled_back, domains_gone;
+    uint64_t frames_released, frames_onlined;
+    char text[512];
+};
+fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_error *err) FS_MUST_CHECK;
+
+fs_status_t hv_version(struct hv *hv, char *out, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
+
+#endif
