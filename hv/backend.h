@@ -195,8 +195,7 @@ struct hv_backend_ops {
     /* -- offline state -- */
     /* Mark frames; each gets a result.  The backend keeps Xen alive: never from
      * pCPU 0 where that hangs, frees one a call in descending order where needed;
-     * FS_UNSUPPORTED with one pCPU, before anything is marked.
-
+     * FS_UNSUPPORTED with one pCPU, before anything is marked. */
     fs_status_t (*mark_offline)(struct hv_backend *be, struct mfn_range range, struct hv_mark_result *out, struct fs_error *err);
     /* Mark listed frames that the caller knows to be owned (ascending, in bulk). */
     fs_status_t (*mark_owned)(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_mark_result *out, struct fs_error *err);
