@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# Owns: the emulated machine: its nodes, its firmware tables, its one QEMU process, and the watchdog over that.
+# Invariants:
+#   Q1  exactly one process is ever signalled: the QEMU that this script started, by its pid.
+#   Q2  the wait ends: QEMU ends by itself, or at the time limit, or when the console shows that Xen or dom0 is dead.
+# Every node is a memory backend of its own: that is the DIMM.
+
+QEMU=${FRAMESHIFT_QEMU:-qemu-system-x86_64}
+# The README tells why these features are taken away.
+readonly DEFAULT_CPU="max,-smap,-rdtscp,-xsave,-avx,-avx2"
+
+QEMU_ARGS=()
+QEMU_PID=
+
+# node_cpus NODE: vCPUs go round the nodes, so that as many nodes as possible have one.
+node_cpus() {
+    local node=$1 cpu list=
+    for ((cpu = node; cpu < VCPUS; cpu += ${#NODES[@]})); do list+=",cpus=$cpu"; done
+    echo "$list"
+}
+
+qemu_arguments() {
+    local initrd=$1 node total=0 mem
+    for mem in "${NODES[@]}"; do total=$((total + mem)); done
+    QEMU_ARGS=(-display none -no-reboot -nodefaults -name frameshift-xenhost -cpu "$CPU" -smp "$VCPUS" -m "$total")
+    if [[ $ACCEL == tcg ]]; then QEMU_ARGS+=(-accel "tcg,thread=multi"); else QEMU_ARGS+=(-accel kvm); fi
+    for node in "${!NODES[@]}"; do
+        QEMU_ARGS+=(-object "memory-backend-ram,id=dimm$node,size=${NODES[node]}M"
+            -numa "node,nodeid=$node,memdev=dimm$node$(node_cpus "$node")")
+    done
+    smbios_tables "$WORK"
+    local table
+    for table in "${SMBIOS_FILES[@]}"; do QEMU_ARGS+=(-smbios "file=${table//,/,,}"); done
+    # Results come back as files of the host while dom0 runs: nothing to unpack, nothing lost when the machine is killed.
+    QEMU_ARGS+=(-fsdev "local,id=results,path=${OUT//,/,,},security_model=none"
+        -device "virtio-9p-pci,fsdev=results,mount_tag=results")
+    QEMU_ARGS+=(-chardev "file,id=console,path=${OUT//,/,,}/xen.log" -serial chardev:console)
+    [[ $WANT_MONITOR == 0 ]] || QEMU_ARGS+=(-monitor "unix:${OUT//,/,,}/monitor.sock,server,nowait")
+    [[ $WANT_GDB == 0 ]] || QEMU_ARGS+=(-gdb "unix:${OUT//,/,,}/gdb.sock,server,nowait")
+    QEMU_ARGS+=(-kernel "$XEN_IMAGE" -append "$(xen_command_line)"
+        -initrd "$STOCK_KERNEL console=hvc0 earlyprintk=xen quiet loglevel=4 panic=1 rdinit=/init,$initrd")
+}
+
+xen_command_line() {
+    local line="console=com1 com1=115200,8n1 loglvl=info guest_loglvl=warning"
+    line+=" dom0_mem=${DOM0_MEM}M,max:${DOM0_MEM}M dom0_max_vcpus=$DOM0_VCPUS dom0_nodes=$DOM0_NODE,relaxed"
+    echo "$line${XEN_CMDLINE:+ $XEN_CMDLINE}"
+}
+
+# What a dead machine says. A panic ends QEMU by its own reboot (-no-reboot); a stall does not.
+readonly PANIC_PATTERN='Panic on CPU|Xen BUG at|Xen call trace|FATAL PAGE FAULT|DOUBLE FAULT|Kernel panic - not syncing|FATAL TRAP'
+readonly HANG_PATTERN='rcu: INFO: rcu.* detected stalls|rcu: INFO: rcu.*self-detected stall|Watchdog timer detects|soft lockup'
+
+# qemu_run: starts QEMU and waits (Q2). Sets QEMU_END to: off (it ended), limit, fatal.
+qemu_run() {
+    local deadline started=$SECONDS
+    deadline=$((SECONDS + TIME_LIMIT))
+    : >"$OUT/xen.log"
+    "$QEMU" "${QEMU_ARGS[@]}" </dev/null >"$OUT/qemu.log" 2>&1 &
+    QEMU_PID=$!
+    echo "$QEMU_PID" >"$OUT/qemu.pid"
+    QEMU_END=off
+    while kill -0 "$QEMU_PID" 2>/dev/null; do
+        if ((SECONDS >= deadline)); then
+            QEMU_END=limit
+            qemu_kill
+            break
+        fi
+        if ((SECONDS - started > 3)) && grep -qaE 'xenhost: FATAL' "$OUT/xen.log"; then QEMU_END=fatal; fi
+        sleep 0.2
+    done
+    wait "$QEMU_PID" 2>/dev/null
+    QEMU_STATUS=$?
+    QEMU_PID=
+    rm -f "$OUT/qemu.pid"
+}
+
+qemu_kill() {
+    [[ -n $QEMU_PID ]] || return 0
+    kill "$QEMU_PID" 2>/dev/null
+    local i
+    for ((i = 0; i < 20; i++)); do
+        kill -0 "$QEMU_PID" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL "$QEMU_PID" 2>/dev/null
+}
