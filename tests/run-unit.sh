@@ -1,0 +1,51 @@
+#!/bin/bash
+# Runs every unit test and CLI test of a build; none of them needs Xen, root or a network.
+# usage: run-unit.sh BUILD
+# Invariants:
+#   U1  a test passes only by exit status 0 within its time limit; nothing is skipped.
+#   U2  the last line is "N passed, N failed"; the exit status is 0 only where nothing failed and something ran.
+# The output of each test is in BUILD/test-logs/NAME.log; of a failed one its end is shown.
+set -uo pipefail
+
+export BUILD=${1:?usage: run-unit.sh BUILD}
+# Emulated and sanitized builds on a loaded machine are ten times slower than usual; a hang is what this is to catch.
+readonly LIMIT_S=${TEST_LIMIT_S:-600}
+
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
+LOGS=$BUILD/test-logs
+mkdir -p "$LOGS" || exit 1
+passed=0 failed=0
+
+run_one() {
+    local name=$1 log status start seconds
+    shift
+    log=$LOGS/${name//\//_}.log
+    start=$EPOCHREALTIME
+    timeout -k 10 "$LIMIT_S" "$@" </dev/null >"$log" 2>&1
+    status=$?
+    seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }')
+    if ((status == 0)); then
+        printf 'ok      %-40s %8s s\n' "$name" "$seconds"
+        passed=$((passed + 1))
+        return
+    fi
+    failed=$((failed + 1))
+    if ((status == 124 || status == 137)); then
+        printf 'FAILED  %-40s %8s s  time limit or killed (status %d), see %s\n' "$name" "$seconds" "$status" "$log"
+    else
+        printf 'FAILED  %-40s %8s s  status %d, see %s\n' "$name" "$seconds" "$status" "$log"
+    fi
+    tail -n 25 "$log" | sed 's/^/        | /'
+}
+
+shopt -s nullglob
+for test in "$BUILD"/tests/{hv,tools,conform,guest,prop}/test_*; do
+    [[ -f $test && -x $test && $test != *.* ]] || continue
+    run_one "${test#"$BUILD"/tests/}" "$test"
+done
+for test in tests/cli/test_*.sh; do
+    run_one "${test#tests/}" bash "$test" "$BUILD"
+done
+
+echo "$passed passed, $failed failed"
+((failed == 0 && passed > 0))
