@@ -150,7 +150,7 @@ guest_max_gap() {
         /^BEAT .* end/ { seq = gap = 0
             for (i = 2; i <= NF; i++) { if ($i ~ /^seq=/) seq = substr($i, 5); if ($i ~ /^gap_ns=/) gap = substr($i, 8) }
             if (seq + 0 > after + 0 && gap + 0 > max + 0) max = gap }
-        END { print max + 0 }'
+        END { printf "%.0f\n", max }'
 }
 
 # ship_start, ship_stop: D2. One process appends what is new; a log that shrinks starts over.

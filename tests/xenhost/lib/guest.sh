@@ -54,7 +54,10 @@ guest_add() {
 
     local kernel_path=/boot/stock-kernel initrd_path=/boot/stock-initrd config=$root/etc/xen/guests/$name.cfg
     mkdir -p "$root"/{etc/xen/guests,boot}
-    if [[ -n $kernel ]]; then
+    if [[ -z $kernel ]]; then
+        cp -L -- "$STOCK_KERNEL" "$root$kernel_path"
+        cp -L -- "$STOCK_INITRD" "$root$initrd_path"
+    else
         kernel_path=/boot/$name-kernel
         cp -L -- "$kernel" "$root$kernel_path"
         # A kernel of the user's own has an initrd only if he gives one.

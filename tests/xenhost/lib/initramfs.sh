@@ -147,11 +147,3 @@ initramfs_prepare() {
     guest_initramfs_build
     dom0_initramfs_build
 }
-
-# overlay_build ROOT: libraries and modes of what the user put into dom0 are completed, then base and overlay are joined.
-overlay_build() {
-    local root=$1 out=$2
-    archive_pack "$root" "$out.overlay"
-    cat "$DOM0_BASE" "$out.overlay" >"$out"
-    rm -f "$out.overlay"
-}

@@ -41,34 +41,46 @@ package_kernel() {
         sed -n 's/^ *Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1
 }
 
-# package_fetch NAME: downloads the candidate version into $CACHE/debs unless it is there and whole; prints "hash file".
-package_fetch() {
-    local name=$1 version sha file
-    version=$(apt-cache "${APT_OPTIONS[@]}" policy "$name" | sed -n 's/^ *Candidate: //p')
-    [[ -n $version && $version != '(none)' ]] || die $EXIT_MISSING "package $name has no candidate in this machine's apt sources"
-    sha=$(apt-cache "${APT_OPTIONS[@]}" show "$name=$version" | sed -n 's/^SHA256: //p' | head -n 1)
-    [[ -n $sha ]] || die $EXIT_MISSING "package $name=$version has no SHA256 in the package index"
-    file=$CACHE/debs/${name}_${version//[^A-Za-z0-9.+~-]/_}.deb
-    if ! package_intact "$file" "$sha"; then
-        log "downloading $name $version"
-        local partial=$CACHE/debs/partial.$name
-        rm -rf "$partial"
-        mkdir -p "$partial"
-        (cd "$partial" && apt-get "${APT_OPTIONS[@]}" -q -o APT::Sandbox::User=root -o Acquire::Retries=3 \
-            download "$name=$version") >"$partial.log" 2>&1 ||
-            die $EXIT_MISSING "downloading $name=$version failed: $(tail -n 1 "$partial.log")"
-        mv "$partial"/*.deb "$file"
-        rm -rf "$partial" "$partial.log"
-        package_intact "$file" "$sha" || die $EXIT_MISSING "package $file does not have the hash $sha of the package index"
+# packages_fetch PACKAGE...: brings the candidate version of each into $CACHE/debs and prints "hash file" lines.
+# apt is asked once for all: a call costs a second, most of it for reading the lists.
+packages_fetch() {
+    local name version sha file missing=() wanted
+    wanted=$(apt-cache "${APT_OPTIONS[@]}" --no-all-versions show "$@" |
+        awk '/^Package: / { p = $2 } /^Version: / { v = $2 } /^SHA256: / { print p, v, $2 }') || true
+    for name in "$@"; do
+        [[ $'\n'$wanted == *$'\n'"$name "* ]] || die $EXIT_MISSING "package $name (with a SHA256) is not in this machine's apt sources"
+    done
+    while read -r name version sha; do
+        file=$(package_file "$name" "$version")
+        if package_intact "$file" "$sha"; then continue; fi
+        rm -f "$file"
+        missing+=("$name=$version")
+    done <<<"$wanted"
+    if ((${#missing[@]})); then
+        log "downloading ${#missing[@]} packages"
+        # apt keeps what is whole and resumes what is partial in this folder, so a killed run is not lost.
+        (cd "$CACHE/debs" && apt-get "${APT_OPTIONS[@]}" -q -o APT::Sandbox::User=root -o Acquire::Retries=3 \
+            download "${missing[@]}") >"$CACHE/download.log" 2>&1 ||
+            die $EXIT_MISSING "downloading failed: $(grep -m 1 '^[EW]:' "$CACHE/download.log"); see $CACHE/download.log"
     fi
-    printf '%s  %s\n' "$sha" "$file"
+    while read -r name version sha; do
+        file=$(package_file "$name" "$version")
+        package_intact "$file" "$sha" || die $EXIT_MISSING "package $file does not have the hash $sha of the package index"
+        printf '%s  %s\n' "$sha" "$file"
+    done <<<"$wanted"
+}
+
+# package_file NAME VERSION: where apt-get download puts it (the epoch's colon is escaped; the architecture varies).
+package_file() {
+    local file
+    for file in "$CACHE/debs/$1_${2//:/%3a}"_*.deb; do echo "$file"; done
 }
 
 package_intact() { [[ -f $1 ]] && echo "$2  $1" | sha256sum --check --status 2>/dev/null; }
 
 # packages_unpack TARGET PACKAGE...: fetches, checks and unpacks into TARGET (P1, P2).
 packages_unpack() {
-    local target=$1 name new=$1.new list
+    local target=$1 new=$1.new list file
     shift
     [[ -f $target/.complete && ${REFRESH:-0} == 0 ]] && return
     packages_lists
@@ -76,13 +88,14 @@ packages_unpack() {
     rm -rf "$new"
     mkdir -p "$new"
     list=$new/.packages
-    for name in "$@"; do
-        if [[ $name == linux-image-amd64 ]]; then
-            name=$(package_kernel)
-            [[ -n $name ]] || die $EXIT_MISSING "package linux-image-amd64 is not in this machine's apt sources"
-        fi
-        package_fetch "$name" >>"$list" || exit
+    local packages=("$@") i kernel
+    for i in "${!packages[@]}"; do
+        [[ ${packages[i]} == linux-image-amd64 ]] || continue
+        kernel=$(package_kernel)
+        [[ -n $kernel ]] || die $EXIT_MISSING "package linux-image-amd64 is not in this machine's apt sources"
+        packages[i]=$kernel
     done
+    packages_fetch "${packages[@]}" >"$list" || exit
     log "unpacking $(wc -l <"$list") packages"
     while read -r _ file; do
         dpkg -x "$file" "$new" || die $EXIT_MISSING "cannot unpack $file"

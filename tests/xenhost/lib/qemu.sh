@@ -20,7 +20,7 @@ node_cpus() {
 }
 
 qemu_arguments() {
-    local initrd=$1 node total=0 mem
+    local node total=0 mem
     for mem in "${NODES[@]}"; do total=$((total + mem)); done
     QEMU_ARGS=(-display none -no-reboot -nodefaults -name frameshift-xenhost -cpu "$CPU" -smp "$VCPUS" -m "$total")
     if [[ $ACCEL == tcg ]]; then QEMU_ARGS+=(-accel "tcg,thread=multi"); else QEMU_ARGS+=(-accel kvm); fi
@@ -34,11 +34,15 @@ qemu_arguments() {
     # Results come back as files of the host while dom0 runs: nothing to unpack, nothing lost when the machine is killed.
     QEMU_ARGS+=(-fsdev "local,id=results,path=${OUT//,/,,},security_model=none"
         -device "virtio-9p-pci,fsdev=results,mount_tag=results")
+    # Guest images and the user's files go in by the same road and not by dom0's initramfs: Xen leaves that one where it found it, at the
+    # top of memory, so every MiB of it would be 256 dom0 frames in the last DIMM.
+    QEMU_ARGS+=(-fsdev "local,id=input,path=${WORK//,/,,}/root,security_model=none,readonly=on"
+        -device "virtio-9p-pci,fsdev=input,mount_tag=input")
     QEMU_ARGS+=(-chardev "file,id=console,path=${OUT//,/,,}/xen.log" -serial chardev:console)
     [[ $WANT_MONITOR == 0 ]] || QEMU_ARGS+=(-monitor "unix:${OUT//,/,,}/monitor.sock,server,nowait")
     [[ $WANT_GDB == 0 ]] || QEMU_ARGS+=(-gdb "unix:${OUT//,/,,}/gdb.sock,server,nowait")
     QEMU_ARGS+=(-kernel "$XEN_IMAGE" -append "$(xen_command_line)"
-        -initrd "$STOCK_KERNEL console=hvc0 earlyprintk=xen quiet loglevel=4 panic=1 rdinit=/init,$initrd")
+        -initrd "$STOCK_KERNEL console=hvc0 earlyprintk=xen quiet loglevel=4 panic=1 rdinit=/init,$DOM0_BASE")
 }
 
 xen_command_line() {
@@ -53,20 +57,27 @@ readonly HANG_PATTERN='rcu: INFO: rcu.* detected stalls|rcu: INFO: rcu.*self-det
 
 # qemu_run: starts QEMU and waits (Q2). Sets QEMU_END to: off (it ended), limit, fatal.
 qemu_run() {
-    local deadline started=$SECONDS
+    local deadline
     deadline=$((SECONDS + TIME_LIMIT))
     : >"$OUT/xen.log"
     "$QEMU" "${QEMU_ARGS[@]}" </dev/null >"$OUT/qemu.log" 2>&1 &
     QEMU_PID=$!
     echo "$QEMU_PID" >"$OUT/qemu.pid"
     QEMU_END=off
+    local fatal_at=0
     while kill -0 "$QEMU_PID" 2>/dev/null; do
         if ((SECONDS >= deadline)); then
             QEMU_END=limit
             qemu_kill
             break
         fi
-        if ((SECONDS - started > 3)) && grep -qaE 'xenhost: FATAL' "$OUT/xen.log"; then QEMU_END=fatal; fi
+        # A dead machine gets a few seconds to print its trace and to end by itself.
+        if ((fatal_at == 0)) && qemu_is_dead; then fatal_at=$SECONDS; fi
+        if ((fatal_at > 0 && SECONDS - fatal_at > 8)); then
+            QEMU_END=fatal
+            qemu_kill
+            break
+        fi
         sleep 0.2
     done
     wait "$QEMU_PID" 2>/dev/null
@@ -74,6 +85,8 @@ qemu_run() {
     QEMU_PID=
     rm -f "$OUT/qemu.pid"
 }
+
+qemu_is_dead() { grep -qaE "$PANIC_PATTERN" "$OUT/xen.log" || grep -qa 'KVM internal error' "$OUT/qemu.log"; }
 
 qemu_kill() {
     [[ -n $QEMU_PID ]] || return 0

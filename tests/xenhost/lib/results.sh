@@ -18,6 +18,9 @@ results_judge() {
     if [[ $QEMU_END == limit ]]; then
         REASON="time limit of $TIME_LIMIT s; last stage: $(tail -n 1 "$OUT/stages" 2>/dev/null || echo none); last on the console: $(results_last_line)"
         EXIT=$EXIT_BOOT
+    elif [[ $QEMU_END == fatal ]]; then
+        REASON="the machine is dead: $(grep -ahE "$PANIC_PATTERN|KVM internal error" "$OUT/xen.log" "$OUT/qemu.log" | head -n 1 | tr -d '\r'); last stage: $(tail -n 1 "$OUT/stages" 2>/dev/null || echo none)"
+        EXIT=$EXIT_BOOT
     elif [[ $scenario_status == null ]]; then
         REASON="the machine ended before the scenario did (QEMU status $QEMU_STATUS); last on the console: $(results_last_line)"
         EXIT=$EXIT_BOOT
@@ -64,7 +67,7 @@ results_guest() {
             for (i = 2; i <= NF; i++) if ($i ~ /^gap_ns=/ && substr($i, 8) + 0 > max + 0) max = substr($i, 8) }
         /^WRONG/ { wrong++ }
         END {
-            printf "{ \"name\": \"%s\", \"beats\": %d, \"wrong_lines\": %d, \"max_gap_ns\": %s", name, beats, wrong, beats ? max + 0 : "null"
+            printf "{ \"name\": \"%s\", \"beats\": %d, \"wrong_lines\": %d, \"max_gap_ns\": %s", name, beats, wrong, beats ? sprintf("%.0f", max) : "null"
             n = split(line, f, " ")
             for (i = 2; i <= n; i++) if (split(f[i], kv, "=") == 2 && kv[2] ~ /^[0-9]+$/) printf ", \"%s\": %s", kv[1], kv[2]
             print " }"
