@@ -33,6 +33,11 @@ struct hv_config {
 
 fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err) FS_MUST_CHECK;
 void hv_close(struct hv *hv);
+/* Ask the running call to stop: it does so at its next safe point, rolls back what it can and returns FS_INTERRUPTED.
+ * Only sets a flag: async-signal-safe, any thread.  hv_open() and the end of each call clear it. */
+void hv_interrupt(struct hv *hv);
+/* A domain by domid (decimal) or, where who is no number of a domain, by name.  FS_NOT_FOUND names the domains there are. */
+fs_status_t hv_domain_find(struct hv *hv, const char *who, uint16_t *domid, struct fs_error *err) FS_MUST_CHECK;
 
 /* ---- topology ---- */
 
@@ -113,6 +118,9 @@ struct hv_evacuate_options {
     size_t exclude_count;
     const char *evict_dir;          /* where --evict saves; NULL: state_dir */
     uint32_t crash_at;              /* test hook: SIGKILL self at this journal record; 0: never */
+    /* Shown the finished plan once, before anything is changed and also where it refuses; may be NULL.  May take its time. */
+    void (*on_plan)(void *arg, const struct hv_plan *plan);
+    void *plan_arg;
 };
 
 struct hv_phase { char name[24]; uint64_t ns; uint64_t count; };
