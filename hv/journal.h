@@ -27,9 +27,9 @@ struct journal;
     X(PV_SUSPEND_INTENT, 18)                                                         \
     X(PV_SUSPENDED,      19)                                                         \
     X(PV_STATE,          20)  /* vCPU states, pinned tables */                       \
-    X(PV_DROP_INTENT,    21)  /* references are about to be dropped: undo by reload */ \
-    X(PV_MOVES,          22)  /* pfn, old, new, type: from here only forward */      \
-    X(PV_SWITCHED,       23)  /* tables, p2m, M2P, pins and vCPUs are in place */    \
+    X(PV_DROP_INTENT,    21)  /* unused: PV_STATE is the intent to drop references */ \
+    X(PV_MOVES,          22)  /* moves, tables, where the p2m lives: enough to undo the switch */ \
+    X(PV_SWITCHED,       23)  /* tables, p2m, M2P, pins, vCPUs in place: from here only forward */    \
     X(PV_RESUMED,        24)                                                         \
     X(PV_RELEASED,       25)                                                         \
     X(HAP_RESERVE_INTENT, 32)                                                        \

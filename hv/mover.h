@@ -25,7 +25,12 @@ struct mover_ctx {
     hv_event_fn on_event;                   /* may be NULL */
     void *event_arg;
     struct hv_host host;
+    const volatile int *interrupted;        /* hv_interrupt(): stop at the next safe point; may be NULL */
 };
+static inline bool mover_interrupted(const struct mover_ctx *ctx)
+{
+    return ctx->interrupted != NULL && *ctx->interrupted != 0;
+}
 
 /* One frame that the mover is asked to move. */
 struct mover_frame {

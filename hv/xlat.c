@@ -1,0 +1,144 @@
+/*
+ * xlat.c - old frame to new frame, for the frames of a range set.
+ *
+ * Owns: the translation that one switch of a PV guest applies to every reference.
+ * Invariants:
+ *   I1  to[i] is FS_FRAME_NONE or a frame outside the ranges, so that a second
+ *       application changes nothing (a killed switch may be applied again).
+ *   I2  no two old frames share a new one (the caller hands out each reserved
+ *       frame once; xlat_index_new() asserts it).
+ * Lock order: none; built by one thread, then read-only.
+ * Why an array and not a hash: one switch looks up every present entry of every
+ * page table of the guest; nearly all of them miss, and the hull test rejects
+ * those without a memory access.
+ * Cost: 8 bytes a frame of the range; a lookup is O(log ranges), mostly one range.
+ */
+#include "xlat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "frameshift/assert.h"
+#include "range.h"
+
+fs_status_t xlat_init(struct xlat *x, const struct mfn_range_set *ranges)
+{
+    memset(x, 0, sizeof(*x));
+    x->ranges = ranges;
+    x->pages = mfn_set_pages(ranges);
+    x->offsets = calloc(ranges->count + 1, sizeof(*x->offsets));
+    x->to = malloc((x->pages + 1) * sizeof(*x->to));
+    if (x->offsets == NULL || x->to == NULL) {
+        xlat_free(x);
+        return FS_NO_MEMORY;
+    }
+    memset(x->to, 0xff, (x->pages + 1) * sizeof(*x->to));
+    for (size_t i = 0; i < ranges->count; i++) {
+        x->offsets[i + 1] = x->offsets[i] + mfn_range_pages(ranges->ranges[i]);
+    }
+    if (ranges->count > 0) {
+        x->first = ranges->ranges[0].start.n;
+        x->end = ranges->ranges[ranges->count - 1].end.n;
+    }
+    return FS_OK;
+}
+
+void xlat_free(struct xlat *x)
+{
+    free(x->offsets);
+    free(x->to);
+    free(x->by_new);
+    memset(x, 0, sizeof(*x));
+}
+
+/* Index of m in to[], or FS_FRAME_NONE where it lies outside. */
+static uint64_t xlat_slot(const struct xlat *x, mfn_t m)
+{
+    if (m.n < x->first || m.n >= x->end) {
+        return FS_FRAME_NONE;
+    }
+    size_t low = 0, high = x->ranges->count;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (x->ranges->ranges[mid].start.n <= m.n) {
+            low = mid;
+        } else {
+            high = mid;
+        }
+    }
+    if (!mfn_range_contains(x->ranges->ranges[low], m)) {
+        return FS_FRAME_NONE;
+    }
+    return x->offsets[low] + (m.n - x->ranges->ranges[low].start.n);
+}
+
+void xlat_set(struct xlat *x, mfn_t old, mfn_t new_mfn)
+{
+    uint64_t slot = xlat_slot(x, old);
+    ASSERT_CMP(slot, !=, FS_FRAME_NONE);
+    ASSERT_CMP(xlat_slot(x, new_mfn), ==, FS_FRAME_NONE);       /* I1 */
+    ASSERT_CMP(x->to[slot], ==, FS_FRAME_NONE);
+    x->to[slot] = new_mfn.n;
+    x->moved++;
+}
+
+bool xlat_moves(const struct xlat *x, mfn_t m)
+{
+    uint64_t slot = xlat_slot(x, m);
+    return slot != FS_FRAME_NONE && x->to[slot] != FS_FRAME_NONE;
+}
+
+mfn_t xlat_get(const struct xlat *x, mfn_t m)
+{
+    uint64_t slot = xlat_slot(x, m);
+    if (slot == FS_FRAME_NONE || x->to[slot] == FS_FRAME_NONE) {
+        return m;
+    }
+    return mfn_make(x->to[slot]);
+}
+
+static int pair_order(const void *a, const void *b)
+{
+    const struct xlat_pair *x = a, *y = b;
+    return x->new.n < y->new.n ? -1 : x->new.n > y->new.n;
+}
+
+fs_status_t xlat_index_new(struct xlat *x)
+{
+    free(x->by_new);
+    x->by_new = malloc((x->moved + 1) * sizeof(*x->by_new));
+    if (x->by_new == NULL) {
+        return FS_NO_MEMORY;
+    }
+    size_t n = 0;
+    for (size_t r = 0; r < x->ranges->count; r++) {
+        struct mfn_range range = x->ranges->ranges[r];
+        for (uint64_t m = range.start.n; m < range.end.n; m++) {
+            uint64_t to = x->to[x->offsets[r] + (m - range.start.n)];
+            if (to != FS_FRAME_NONE) {
+                x->by_new[n++] = (struct xlat_pair){ mfn_make(m), mfn_make(to) };
+            }
+        }
+    }
+    ASSERT_CMP(n, ==, x->moved);
+    qsort(x->by_new, n, sizeof(*x->by_new), pair_order);
+    for (size_t i = 1; i < n; i++) {
+        ASSERT_CMP(x->by_new[i - 1].new.n, <, x->by_new[i].new.n);     /* I2 */
+    }
+    return FS_OK;
+}
+
+mfn_t xlat_back(const struct xlat *x, mfn_t m)
+{
+    ASSERT(x->by_new != NULL);
+    size_t low = 0, high = x->moved;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (x->by_new[mid].new.n < m.n) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < x->moved && x->by_new[low].new.n == m.n ? x->by_new[low].old : m;
+}
