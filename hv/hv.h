@@ -34,7 +34,7 @@ struct hv_config {
 fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err) FS_MUST_CHECK;
 void hv_close(struct hv *hv);
 /* Ask the running call to stop: it does so at its next safe point, rolls back what it can and returns FS_INTERRUPTED.
- * Only sets a flag: async-signal-safe, any thread.  hv_open() and the end of each call clear it. */
+ * Only sets a flag, which stays set: async-signal-safe, any thread, also before the call begins. */
 void hv_interrupt(struct hv *hv);
 /* A domain by domid (decimal) or, where who is no number of a domain, by name.  FS_NOT_FOUND names the domains there are. */
 fs_status_t hv_domain_find(struct hv *hv, const char *who, uint16_t *domid, struct fs_error *err) FS_MUST_CHECK;
