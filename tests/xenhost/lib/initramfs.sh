@@ -22,6 +22,7 @@ readonly DOM0_MODULES=(
 readonly GUEST_MODULES=(drivers/block/xen-blkfront)
 
 BUILT=$CACHE/built
+KERNEL_HEADERS=$ROOTFS/usr/include
 
 # modules_add ROOT MODULE...: copies modules flat and writes their load order.
 modules_add() {
@@ -65,15 +66,20 @@ kernel_extract() {
 }
 
 # Guest programs are linked with the unpacked musl, so that no libc of this machine is in them.
-musl_compile() {
+musl_object() {
     local out=$1
     shift
-    local lib=$ROOTFS/usr/lib/x86_64-linux-musl
-    gcc -static -nostdinc -nostdlib -fno-pie -no-pie -fno-stack-protector \
-        -isystem "$ROOTFS/usr/include/x86_64-linux-musl" -isystem "$(gcc -print-file-name=include)" \
-        "$lib/crt1.o" "$lib/crti.o" "$@" "$lib/libc.a" "$(gcc -print-libgcc-file-name)" "$lib/crtn.o" \
-        -o "$out.partial" || die $EXIT_MISSING "cannot compile ${out##*/}"
-    mv "$out.partial" "$out"
+    gcc -c -nostdinc -fno-pie -fno-stack-protector -isystem "$ROOTFS/usr/include/x86_64-linux-musl" -isystem "$KERNEL_HEADERS" \
+        -isystem "$KERNEL_HEADERS/x86_64-linux-gnu" -isystem "$(gcc -print-file-name=include)" "$@" -o "$out" ||
+        die $EXIT_MISSING "cannot compile ${*: -1}"
+}
+
+musl_link() {
+    local out=$1 lib=$ROOTFS/usr/lib/x86_64-linux-musl
+    shift
+    gcc -static -nostdlib -no-pie "$lib/crt1.o" "$lib/crti.o" "$@" "$lib/libc.a" "$(gcc -print-libgcc-file-name)" "$lib/crtn.o" \
+        -o "$out" || die $EXIT_MISSING "cannot link ${out##*/}"
+    strip "$out"
 }
 
 boot_images_build() {
@@ -85,7 +91,8 @@ boot_images_build() {
 
 # The verifier is compiled in two objects: what checks memory may not contain vector code, what checks vector state must.
 guest_initramfs_build() {
-    local sources=("$HERE"/guest/*.[ch]) root work
+    local sources=("$HERE"/guest/*.[ch]) root work source
+    local flags=(-std=gnu11 -O2 -Wall -Wextra -Werror)
     STOCK_INITRD=$BUILT/guest-$(hash_of "${sources[@]}" "$HERE/lib/initramfs.sh" "$ROOTFS/.complete").cpio
     [[ -f $STOCK_INITRD ]] && return
     require gcc gcc
@@ -94,7 +101,12 @@ guest_initramfs_build() {
     root=$work/root
     rm -rf "$work"
     mkdir -p "$root"/{dev,proc,sys,tmp,run}
-    musl_compile "$root/init" -std=gnu11 -O2 -Wall -Wextra -Werror -mgeneral-regs-only "$HERE"/guest/*.c
+    for source in "$HERE"/guest/*.c; do
+        local limits=(-mgeneral-regs-only)
+        [[ ${source##*/} != vector.c ]] || limits=(-fno-tree-vectorize)
+        musl_object "$work/${source##*/}.o" "${flags[@]}" "${limits[@]}" "$source"
+    done
+    musl_link "$root/init" "$work"/*.o
     modules_add "$root" "${GUEST_MODULES[@]}"
     archive_pack "$root" "$STOCK_INITRD"
     rm -rf "$work"

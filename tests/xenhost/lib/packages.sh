@@ -12,11 +12,12 @@ readonly BASE_PACKAGES=(
     libxenmisc4.17 libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1
     libxenstore4 libxentoolcore1 libxentoollog1
     libc6 libgcc-s1 libyajl2 libjansson4 libext2fs2 libcom-err2 liblzma5 libuuid1 libzstd1 zlib1g libbz2-1.0 liblzo2-2
-    busybox-static musl musl-dev
+    busybox-static musl musl-dev linux-libc-dev
 )
 readonly SYMBOL_PACKAGES=(xen-hypervisor-4.17-amd64-dbg xen-utils-4.17-dbg)
 
-ROOTFS=$CACHE/rootfs
+# A changed list makes a new folder, not a stale one.
+ROOTFS=$CACHE/rootfs-$(printf '%s ' "${BASE_PACKAGES[@]}" | sha256sum | cut -c1-8)
 SYMBOLS=$CACHE/symbols
 APT_OPTIONS=()
 
