@@ -4,8 +4,10 @@
  * Owns: the state directory (lock file and journal file), the record format and
  * its checks.  What records mean is their writers' business (evacuate.c, movers).
  * Rules: journal_append() returns only when the record is on disk (fsync of the
- * file, and of the directory when the file is new); a torn or damaged tail is cut at
- * the last whole record; damage before the tail is FS_BAD_INPUT.
+ * file, and of the directory when the file is new); a torn tail (the first part of
+ * a record, or zeroes) is cut at the last whole record; a record that is there in
+ * full and wrong is FS_BAD_INPUT, the last one too: it may have been acted upon.
+ * A journal belongs to the process that opened it; a forked child's calls are refused.
  */
 #ifndef FRAMESHIFT_HV_JOURNAL_H
 #define FRAMESHIFT_HV_JOURNAL_H
@@ -65,10 +67,11 @@ fs_status_t journal_open(const char *state_dir, bool for_recovery, struct journa
 bool journal_pending(const char *state_dir);
 /* data may be NULL where bytes == 0. On disk when it returns FS_OK. */
 fs_status_t journal_append(struct journal *j, enum journal_type type, const void *data, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
-/* Number of records so far; data of record i stays valid until journal_close(). For recovery: what was found. */
+/* Number of records so far; data of record i stays valid until journal_close(). For recovery: what was found.
+ * *data is 8-byte aligned. Should dom0 lack the memory to map it, *data is NULL and *bytes 0: check sizes as always. */
 size_t journal_count(const struct journal *j);
 enum journal_type journal_record(const struct journal *j, size_t i, const void **data, size_t *bytes);
-/* Test hook: raise SIGKILL once record number n (1-based) is on disk; 0 never. */
+/* Test hook: raise SIGKILL once record number n (1-based, found ones included) is on disk; 0 never. */
 void journal_crash_at(struct journal *j, uint32_t n);
 /* All is done: the journal is removed (fsynced), the lock kept until close. */
 fs_status_t journal_finish(struct journal *j, struct fs_error *err) FS_MUST_CHECK;
