@@ -23,15 +23,9 @@
 #include <xen/xen.h>
 
 #include "frameshift/assert.h"
+#include "pv_tables.h"
 
 #define MAP_CHUNK 256u
-#define PTE_FRAME_MASK 0x000ffffffffff000ull
-#define PTE_PRESENT 1ull
-
-static uint64_t pte_frame(uint64_t pte)
-{
-    return (pte & PTE_FRAME_MASK) >> FS_PAGE_SHIFT;
-}
 
 static fs_status_t map_one(struct hv_backend *be, const struct hv_domain *dom, mfn_t m, enum hv_map_prot prot,
                            const char *what, void **out, struct fs_error *err)

@@ -1,0 +1,563 @@
+/*
+ * mover_pv.c - stock PV guests: suspend, rewrite every reference, resume.
+ *
+ * Owns: the rounds of one guest.  A round is one suspend: it moves all the guest's
+ * frames of the ranges, or, with --max-blackout, as many as fit by what the rounds
+ * before it measured.
+ * Invariants:
+ *   I1  the guest is stopped only while everything needed is already in hand: frames
+ *       reserved, memory allocated, journal open.
+ *   I2  a frame is moved only if it is in the guest's p2m, the M2P agrees, Xen says the
+ *       guest owns it, no grant names it, and the probe found no other holder.
+ *       Grants that are offered but not in use count as held: their user may map them
+ *       at any moment, also while the guest is stopped.
+ *   I3  whatever happens, the guest runs again when the round returns, unless the
+ *       round says FS_NEEDS_RECOVER or FS_GUEST_GONE.
+ *   I4  the journal names each step before it is done (see pv_job.h for what recovery
+ *       does with it).
+ * Lock order: none; one guest at a time.
+ * Why a suspend: Debian's Xen has no dirty log for PV guests, so nothing can be copied
+ * while the guest writes; and only a guest that waits in its suspend hypercall expects
+ * its machine frames to have changed when it returns.
+ * Cost: see pv_switch.c; a round costs the frames moved plus all page tables once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "frameshift/assert.h"
+#include "pv_job.h"
+
+#define SUSPEND_TRIES 2
+#define DEFAULT_SUSPEND_NS 60000000000ull
+#define RESERVE_SLACK 32u           /* frames that may enter the range's share between the count and the stop */
+#define FIRST_ROUND_PAGES 4096u     /* with --max-blackout: small enough to learn from */
+#define LEAST_ROUND_PAGES 512u
+
+/* What is known about frames that stay: sorted list, grown after each round. */
+struct held_list { mfn_t *list; size_t count, capacity; };
+
+struct pv_course {
+    const struct mover_ctx *ctx;
+    const struct hv_domain *dom;
+    struct mover_result *result;
+    struct held_list held;
+    struct hv_special *specials;
+    size_t special_count;
+    size_t limit_pages;             /* of the next round */
+    bool more;                      /* the last round left movable frames */
+};
+
+/* ---- frames that stay ------------------------------------------------------------ */
+
+static int mfn_order(const void *a, const void *b)
+{
+    const mfn_t *x = a, *y = b;
+    return x->n < y->n ? -1 : x->n > y->n;
+}
+
+static bool held_has(const struct held_list *h, mfn_t m)
+{
+    return h->count > 0 && bsearch(&m, h->list, h->count, sizeof(m), mfn_order) != NULL;
+}
+
+static fs_status_t held_add(struct pv_course *course, mfn_t m, uint64_t pfn, enum fs_reason reason)
+{
+    struct held_list *h = &course->held;
+    if (h->count == h->capacity) {
+        size_t capacity = h->capacity == 0 ? 64 : h->capacity * 2;
+        mfn_t *grown = realloc(h->list, capacity * sizeof(*grown));
+        if (grown == NULL) {
+            return FS_NO_MEMORY;
+        }
+        h->list = grown;
+        h->capacity = capacity;
+    }
+    h->list[h->count++] = m;
+    return mover_block(course->result, m, pfn, course->dom->domid, reason);
+}
+
+static int special_order(const void *a, const void *b)
+{
+    const struct hv_special *x = a, *y = b;
+    return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
+}
+
+/* The reason that the ring pages and grants give for a frame, or FS_REASON_NONE. */
+static enum fs_reason special_reason(const struct pv_course *course, mfn_t m)
+{
+    struct hv_special key = { .mfn = m };
+    const struct hv_special *at = course->special_count == 0 ? NULL :
+        bsearch(&key, course->specials, course->special_count, sizeof(key), special_order);
+    if (at == NULL) {
+        return FS_REASON_NONE;
+    }
+    while (at > course->specials && mfn_eq(at[-1].mfn, m)) {
+        at--;
+    }
+    /* A ring page is also a grant: the ring is the better word. */
+    enum fs_reason reason = FS_REASON_GRANTED;
+    for (; at < course->specials + course->special_count && mfn_eq(at->mfn, m); at++) {
+        switch (at->kind) {
+        case HV_SPECIAL_XENSTORE: return FS_REASON_XENSTORE_RING;
+        case HV_SPECIAL_CONSOLE:  return FS_REASON_CONSOLE_RING;
+        case HV_SPECIAL_IOREQ:    return FS_REASON_IOREQ;
+        default: break;
+        }
+    }
+    return reason;
+}
+
+static fs_status_t read_specials(struct pv_course *course, struct fs_error *err)
+{
+    struct hv_backend *be = course->ctx->be;
+    free(course->specials);
+    course->specials = NULL;
+    course->special_count = 0;
+    fs_status_t s = be->ops->specials(be, course->dom->domid, &course->specials, &course->special_count, err);
+    if (s == FS_OK && course->special_count > 0) {
+        qsort(course->specials, course->special_count, sizeof(*course->specials), special_order);
+    }
+    return s;
+}
+
+/* ---- choosing ---------------------------------------------------------------------- */
+
+struct candidate { uint64_t pfn; mfn_t mfn; uint8_t type; };
+
+/* Frames of the ranges in the p2m, not known to be held; at most limit.  *more: there would have been more. */
+static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, size_t limit, struct candidate *out, bool *more)
+{
+    size_t n = 0;
+    *more = false;
+    for (uint64_t pfn = 0; pfn < p2m->pfn_count; pfn++) {
+        mfn_t m = pv_p2m_get(p2m, pfn);
+        if (!mfn_set_contains(course->ctx->ranges, m) || held_has(&course->held, m)) {
+            continue;
+        }
+        if (n == limit) {
+            *more = true;
+            break;
+        }
+        if (out != NULL) {
+            out[n] = (struct candidate){ .pfn = pfn, .mfn = m };
+        }
+        n++;
+    }
+    return n;
+}
+
+/* Keep the candidates that M2P and ownership confirm and that no special names (I2). */
+static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, struct candidate *list, size_t *count,
+                           struct fs_error *err)
+{
+    struct hv_backend *be = course->ctx->be;
+    size_t n = *count, kept = 0;
+    mfn_t *mfns = malloc((n + 1) * sizeof(*mfns));
+    uint64_t *gfns = malloc((n + 1) * sizeof(*gfns));
+    uint8_t *types = malloc(n + 1), *flags = malloc(n + 1);
+    bool *owned = malloc((n + 1) * sizeof(*owned));
+    fs_status_t s = FS_NO_MEMORY;
+    if (mfns == NULL || gfns == NULL || types == NULL || flags == NULL || owned == NULL) {
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        mfns[i] = list[i].mfn;
+    }
+    s = be->ops->m2p(be, mfns, n, gfns, err);
+    if (s == FS_OK) {
+        s = be->ops->types(be, course->dom->domid, mfns, n, types, flags, owned, err);
+    }
+    for (size_t i = 0; i < n && s == FS_OK; i++) {
+        enum fs_reason reason = special_reason(course, list[i].mfn);
+        if (!owned[i] || gfns[i] != list[i].pfn) {
+            reason = FS_REASON_NOT_IN_P2M;      /* its p2m and Xen's M2P disagree: nothing is moved on a guess */
+        }
+        if (reason != FS_REASON_NONE) {
+            s = held_add(course, list[i].mfn, list[i].pfn, reason);
+            continue;
+        }
+        const struct pv_table *t = pv_tables_at(&job->tables, list[i].mfn);
+        list[kept] = list[i];
+        list[kept++].type = t != NULL ? t->level : HV_TYPE_NONE;
+    }
+    *count = kept;
+out:
+    free(mfns);
+    free(gfns);
+    free(types);
+    free(flags);
+    free(owned);
+    return s;
+}
+
+/* Ask Xen which candidates somebody else holds; the rest become the round's moves. */
+static fs_status_t probe(struct pv_course *course, struct pv_job *job, const struct candidate *list, size_t count, struct fs_error *err)
+{
+    uint64_t since = pv_now(job), calls = 0;
+    mfn_t *mfns = malloc((count + 1) * sizeof(*mfns));
+    bool *held = calloc(count + 1, sizeof(*held));
+    job->moves = calloc(count + 1, sizeof(*job->moves));
+    fs_status_t s = FS_NO_MEMORY;
+    if (mfns == NULL || held == NULL || job->moves == NULL) {
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        mfns[i] = list[i].mfn;
+    }
+    const mfn_t spare[PV_SPARE] = { job->reserved[job->reserved_count - 1], job->reserved[job->reserved_count - 2] };
+    s = job->be->ops->probe_held(job->be, job->dom.domid, mfns, count, spare, held, &calls, err);
+    if (s != FS_OK) {
+        goto out;
+    }
+    s = xlat_init(&job->x, course->ctx->ranges);
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        if (held[i]) {
+            s = held_add(course, list[i].mfn, list[i].pfn, FS_REASON_FOREIGN_REF);
+            continue;
+        }
+        mfn_t to = job->reserved[job->reserved_used++];
+        job->moves[job->move_count++] = (struct pv_move){ .pfn = list[i].pfn, .old = list[i].mfn, .new = to, .type = list[i].type };
+        xlat_set(&job->x, list[i].mfn, to);
+    }
+    pv_phase(job, "probe", &since, calls);
+    mover_event(job->ctx, EV_PROBE, job->dom.domid, count, count - job->move_count, NULL);
+out:
+    free(mfns);
+    free(held);
+    return s;
+}
+
+/* ---- one round ---------------------------------------------------------------------- */
+
+static fs_status_t stop_guest(struct pv_job *job, struct fs_error *err)
+{
+    const struct hv_backend_ops *ops = job->be->ops;
+    uint64_t timeout = job->ctx->options->suspend_timeout_ns, since = pv_now(job);
+    uint32_t monitors = 0;
+    timeout = timeout == 0 ? DEFAULT_SUSPEND_NS : timeout;
+    fs_status_t s = journal_append(job->ctx->journal, JR_PV_SUSPEND_INTENT, NULL, 0, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    job->monitor_held = true;
+    s = ops->monitor_hold(job->be, job->dom.domid, &monitors, err);
+    for (int i = 0; i < SUSPEND_TRIES && s == FS_OK; i++) {
+        s = ops->suspend(job->be, job->dom.domid, timeout, &job->stopped_ns, err);
+        if (s != FS_TIMEOUT || i + 1 == SUSPEND_TRIES) {
+            break;
+        }
+        s = FS_OK;
+    }
+    if (s != FS_OK) {
+        return s;
+    }
+    job->suspended = true;
+    uint64_t handshake = job->stopped_ns > since ? job->stopped_ns - since : 0;
+    mover_phase(job->result->report, "handshake", handshake, 1);
+    mover_event(job->ctx, EV_SUSPEND, job->dom.domid, job->dom.vcpus_online, handshake, NULL);
+    s = ops->pause(job->be, job->dom.domid, err);
+    job->paused = s == FS_OK;
+    return s == FS_OK ? journal_append(job->ctx->journal, JR_PV_SUSPENDED, NULL, 0, err) : s;
+}
+
+fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err)
+{
+    const struct hv_backend_ops *ops = job->be->ops;
+    fs_status_t s = FS_OK;
+    if (job->suspended) {
+        s = ops->resume(job->be, job->dom.domid, err);
+        job->suspended = s != FS_OK;
+    }
+    if (s == FS_OK && job->paused) {
+        s = ops->unpause(job->be, job->dom.domid, err);
+        job->paused = s != FS_OK;
+    }
+    if (job->monitor_held) {
+        fs_status_t m = ops->monitor_release(job->be, job->dom.domid, s == FS_OK ? err : NULL);
+        job->monitor_held = false;
+        s = s == FS_OK ? m : s;
+    }
+    return s;
+}
+
+/* Everything between "stopped" and "switched". */
+static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, struct fs_error *err)
+{
+    struct pv_hashes hashes = { NULL };
+    struct candidate *list = NULL;
+    fs_status_t s = pv_capture(job, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    uint64_t since = pv_now(job);
+    size_t room = job->reserved_count - PV_SPARE;
+    room = room < course->limit_pages ? room : course->limit_pages;
+    list = malloc((room + 1) * sizeof(*list));
+    if (list == NULL) {
+        return FS_NO_MEMORY;
+    }
+    size_t count = collect(course, &job->p2m, room, list, &course->more);
+    s = read_specials(course, err);
+    if (s == FS_OK) {
+        s = confirm(course, job, list, &count, err);
+    }
+    pv_phase(job, "choose", &since, count);
+    if (s == FS_OK) {
+        s = pv_journal_state(job, err);
+    }
+    if (s == FS_OK) {
+        pv_phase(job, "journal", &since, 1);
+        s = pv_drop(job, err);
+    }
+    if (s == FS_OK) {
+        s = probe(course, job, list, count, err);
+    }
+    since = pv_now(job);
+    if (s == FS_OK) {
+        s = pv_journal_moves(job, err);
+        pv_phase(job, "journal", &since, 1);
+    }
+    bool verify = job->ctx->options->verify;
+    if (s == FS_OK && verify) {
+        s = pv_hash_before(job, &hashes, err);
+    }
+    if (s == FS_OK) {
+        s = pv_copy(job, err);
+    }
+    if (s == FS_OK) {
+        s = pv_apply(job, true, err);
+    }
+    if (s == FS_OK) {
+        s = pv_reload(job, true, err);
+    }
+    if (s == FS_OK && verify) {
+        uint64_t mismatches = 0;
+        s = pv_hash_after(job, &hashes, &mismatches, err);
+        job->result->report->pages_hashed += job->move_count;
+        job->result->report->mismatches += mismatches;
+        if (s == FS_OK && mismatches > 0) {
+            s = fs_fail(err, FS_CORRUPT, "domain %u: %llu of %zu pages differ after the switch; rolled back",
+                        job->dom.domid, (unsigned long long)mismatches, job->move_count);
+        }
+    }
+    if (s == FS_OK) {
+        since = pv_now(job);
+        s = journal_append(job->ctx->journal, JR_PV_SWITCHED, NULL, 0, err);
+        job->switched = s == FS_OK;
+        pv_phase(job, "journal", &since, 1);
+    }
+    free(hashes.before);
+    free(list);
+    return s;
+}
+
+/* Is this still the domain that we began with? */
+static bool domain_gone(const struct pv_job *job)
+{
+    struct hv_domain now;
+    return job->be->ops->domain(job->be, job->dom.domid, &now, NULL) != FS_OK || now.dying ||
+           memcmp(now.uuid, job->dom.uuid, sizeof(now.uuid)) != 0;
+}
+
+/* A failed round: back to the old frames, run, give the reserve back. s is why it failed. */
+static fs_status_t abandon(struct pv_job *job, fs_status_t s, struct fs_error *err)
+{
+    struct fs_error second = { "" };
+    uint64_t left;
+    if (domain_gone(job)) {
+        if (job->monitor_held) {
+            (void)!job->be->ops->monitor_release(job->be, job->dom.domid, NULL);
+        }
+        return fs_fail(err, FS_GUEST_GONE, "domain %u went away during its move; its frames are free or going", job->dom.domid);
+    }
+    fs_status_t undo = pv_undo(job, &second);
+    if (undo == FS_OK) {
+        undo = pv_run_again(job, &second);
+    }
+    if (undo != FS_OK) {
+        char first[sizeof(second.text)];
+        memcpy(first, err != NULL ? err->text : "", sizeof(first));
+        return fs_fail(err, FS_NEEDS_RECOVER, "domain %u is stopped and could not be rolled back (%.200s) after: %.200s; run `frameshift recover`",
+                       job->dom.domid, second.text, first);
+    }
+    if (pv_release(job, &left, &second) != FS_OK || left > 0) {
+        mover_event(job->ctx, EV_WARNING, job->dom.domid, left, 0, "reserved frames could not be given back");
+    }
+    return s;
+}
+
+static void account_stop(struct pv_job *job)
+{
+    struct hv_domain_report *r = job->result->report;
+    uint64_t blackout = pv_now(job) - job->stopped_ns;
+    r->suspends++;
+    r->blackout_ns += blackout;
+    r->longest_blackout_ns = blackout > r->longest_blackout_ns ? blackout : r->longest_blackout_ns;
+    mover_event(job->ctx, EV_RESUME, job->dom.domid, blackout, job->move_count, NULL);
+}
+
+/* How many frames the next round will hold: reads the p2m while the guest runs. */
+static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size_t *pages, struct fs_error *err)
+{
+    bool more;
+    fs_status_t s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    *pages = collect(course, &job->p2m, course->limit_pages, NULL, &more);
+    return FS_OK;
+}
+
+static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_error *err)
+{
+    struct pv_job job = { .ctx = course->ctx, .be = course->ctx->be, .dom = *course->dom, .result = course->result,
+                          .max_pages_before = course->dom->max_pages };
+    size_t pages = 0;
+    uint64_t left = 0, since = pv_now(&job);
+    *moved = 0;
+    fs_status_t s = size_round(course, &job, &pages, err);
+    pv_phase(&job, "size", &since, pages);
+    if (s != FS_OK || pages == 0) {
+        goto out;
+    }
+    s = pv_reserve(&job, pages + RESERVE_SLACK + PV_SPARE, err);
+    if (s == FS_OK) {
+        s = stop_guest(&job, err);
+    }
+    if (s == FS_OK) {
+        s = switch_round(course, &job, err);
+    }
+    bool stopped = job.suspended;
+    if (s != FS_OK) {
+        s = abandon(&job, s, err);
+        if (stopped && s != FS_NEEDS_RECOVER && s != FS_GUEST_GONE) {
+            account_stop(&job);
+        }
+        goto out;
+    }
+    since = pv_now(&job);
+    s = pv_run_again(&job, err);
+    if (s != FS_OK) {
+        s = domain_gone(&job) ? FS_GUEST_GONE : FS_NEEDS_RECOVER;
+        goto out;
+    }
+    pv_phase(&job, "resume", &since, 1);
+    account_stop(&job);
+    s = journal_append(course->ctx->journal, JR_PV_RESUMED, NULL, 0, err);
+    if (s == FS_OK) {
+        s = pv_release(&job, &left, err);
+    }
+    if (s == FS_OK) {
+        s = journal_append(course->ctx->journal, JR_PV_RELEASED, NULL, 0, err);
+    }
+    *moved = job.move_count;
+    course->result->report->moved += job.move_count;
+    if (left > 0) {
+        mover_event(course->ctx, EV_WARNING, job.dom.domid, left, 0, "old frames could not be given back");
+    }
+out:
+    pv_job_free(&job);
+    return s;
+}
+
+/* ---- all rounds ----------------------------------------------------------------------- */
+
+static uint64_t phase_ns(const struct hv_domain_report *r, const char *name)
+{
+    for (size_t i = 0; i < r->phase_count; i++) {
+        if (strcmp(r->phases[i].name, name) == 0) {
+            return r->phases[i].ns;
+        }
+    }
+    return 0;
+}
+
+/* Size of the next round from what the rounds so far cost: fixed part (tables, vCPUs) and part per frame. */
+static size_t next_limit(const struct pv_course *course)
+{
+    const struct hv_domain_report *r = course->result->report;
+    uint64_t budget = course->ctx->options->max_blackout_ns;
+    if (budget == 0) {
+        return SIZE_MAX / 2;
+    }
+    if (r->suspends == 0 || r->moved == 0) {
+        return FIRST_ROUND_PAGES;
+    }
+    uint64_t per_frame_total = phase_ns(r, "copy") + phase_ns(r, "probe") + phase_ns(r, "m2p") + phase_ns(r, "p2m-write") +
+                               phase_ns(r, "choose") + phase_ns(r, "hash-before") + phase_ns(r, "hash-after");
+    uint64_t fixed = r->blackout_ns > per_frame_total ? (r->blackout_ns - per_frame_total) / r->suspends : 0;
+    uint64_t per_frame = per_frame_total / r->moved + 1;
+    uint64_t target = budget - budget / 5;              /* a fifth in hand for noise */
+    size_t pages = target > fixed ? (size_t)((target - fixed) / per_frame) : 0;
+    return pages < LEAST_ROUND_PAGES ? LEAST_ROUND_PAGES : pages;
+}
+
+/* Frames of the plan that no round saw: in no p2m (Xen's shared pages, ballooned and kept). */
+static fs_status_t block_rest(struct pv_course *course, const struct mover_frame *list, size_t count, struct fs_error *err)
+{
+    struct hv_backend *be = course->ctx->be;
+    mfn_t *mfns = malloc((count + 1) * sizeof(*mfns));
+    uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
+    bool *owned = malloc((count + 1) * sizeof(*owned));
+    fs_status_t s = FS_NO_MEMORY;
+    if (mfns == NULL || types == NULL || flags == NULL || owned == NULL) {
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        mfns[i] = list[i].mfn;
+    }
+    s = be->ops->types(be, course->dom->domid, mfns, count, types, flags, owned, err);
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        if (owned[i] && !held_has(&course->held, mfns[i])) {
+            bool shared = mfn_eq(mfns[i], course->dom->shared_info) || list[i].gfn == FS_FRAME_NONE;
+            s = mover_block(course->result, mfns[i], list[i].gfn, course->dom->domid,
+                            shared ? FS_REASON_XEN_SHARED : FS_REASON_NOT_IN_P2M);
+        }
+    }
+out:
+    free(mfns);
+    free(types);
+    free(flags);
+    free(owned);
+    return s;
+}
+
+static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+                           struct mover_result *result, struct fs_error *err)
+{
+    struct pv_course course = { .ctx = ctx, .dom = dom, .result = result };
+    fs_status_t s = FS_OK;
+    if (dom->paused || dom->shutdown) {
+        return fs_fail(err, FS_REFUSED, "domain %u (%s) is %s and cannot answer a suspend: unpause it, or exclude it",
+                       dom->domid, dom->name, dom->paused ? "paused" : "shut down");
+    }
+    do {
+        size_t moved = 0;
+        course.limit_pages = next_limit(&course);
+        course.more = false;
+        s = run_round(&course, &moved, err);
+        if (course.held.count > 1) {
+            qsort(course.held.list, course.held.count, sizeof(mfn_t), mfn_order);
+        }
+        if (s != FS_OK || (moved == 0 && !course.more)) {
+            break;
+        }
+    } while (course.more && !mover_interrupted(ctx));
+    if (s == FS_OK && mover_interrupted(ctx)) {
+        s = fs_fail(err, FS_INTERRUPTED, "stopped by a signal between two suspends of domain %u", dom->domid);
+    }
+    if (s == FS_OK) {
+        s = block_rest(&course, list, count, err);
+    }
+    result->report->blocked = result->blocker_count;
+    free(course.held.list);
+    free(course.specials);
+    return s;
+}
+
+const struct mover_ops mover_pv = {
+    .name = "pv",
+    .id = HV_MOVER_PV,
+    .move = pv_move,
+    .recover = pv_recover,
+};

@@ -1,0 +1,78 @@
+/*
+ * pv_job.h - one suspend's worth of moving a PV guest (private to mover_pv.c, pv_*.c).
+ *
+ * Owns: struct pv_job, the state of one round: what was reserved, what the guest
+ * looked like when it stopped, and what moves where.  A round is the unit of
+ * recovery: before PV_SWITCHED is on disk it is undone, after it it is finished.
+ */
+#ifndef FRAMESHIFT_HV_PV_JOB_H
+#define FRAMESHIFT_HV_PV_JOB_H
+
+#include "mover.h"
+#include "pv_p2m.h"
+#include "pv_tables.h"
+#include "xlat.h"
+
+#define PV_SPARE 2u             /* reserved frames that the probe pairs single frames with */
+
+struct pv_job {
+    const struct mover_ctx *ctx;
+    struct hv_backend *be;
+    struct hv_domain dom;
+    struct mover_result *result;            /* NULL in recovery */
+
+    uint64_t max_pages_before;
+    mfn_t *reserved;                        /* owned by the guest, outside its p2m */
+    size_t reserved_count, reserved_used;
+
+    struct hv_pv_vcpu *vcpus;               /* as they were when the guest stopped */
+    size_t vcpu_count;
+    struct pv_p2m p2m;
+    struct pv_tables tables;
+    struct pv_move *moves;                  /* sorted by pfn */
+    size_t move_count;
+    struct xlat x;
+
+    uint64_t stopped_ns;                    /* when the guest was first seen stopped */
+    bool max_raised, monitor_held, suspended, paused, dropped, applied, switched;
+};
+
+/* ---- pv_reserve.c: frames in and out ---- */
+fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err) FS_MUST_CHECK;
+/* Give back what was reserved and not used, and the old frames of what moved; restore max_pages.
+ * Frames that cannot be given back are left owned and counted in *left. */
+fs_status_t pv_release(struct pv_job *job, uint64_t *left, struct fs_error *err) FS_MUST_CHECK;
+
+/* ---- pv_switch.c: the stopped guest ---- */
+fs_status_t pv_capture(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;     /* p2m, tables, vCPUs */
+fs_status_t pv_drop(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;        /* every type reference */
+fs_status_t pv_copy(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err) FS_MUST_CHECK; /* tables, p2m, M2P */
+fs_status_t pv_reload(struct pv_job *job, bool forward, struct fs_error *err) FS_MUST_CHECK; /* pins, vCPUs */
+/* From any point after pv_capture(): references dropped, everything back to the old frames, pins and vCPUs as they were. */
+fs_status_t pv_undo(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
+
+/* ---- pv_verify.c: --verify ---- */
+struct pv_hashes { uint64_t *before; };
+fs_status_t pv_hash_before(struct pv_job *job, struct pv_hashes *h, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_hash_after(struct pv_job *job, const struct pv_hashes *h, uint64_t *mismatches, struct fs_error *err) FS_MUST_CHECK;
+
+/* ---- pv_journal.c: the round on disk ---- */
+struct pv_reserve_intent { uint64_t max_pages_before, count; };
+fs_status_t pv_journal_state(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_journal_moves(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_parse_state(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
+
+/* ---- pv_recover.c ---- */
+fs_status_t pv_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first, size_t last,
+                       struct hv_recover_report *out, struct fs_error *err) FS_MUST_CHECK;
+
+fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;   /* resume, unpause, release the monitor */
+void pv_job_free(struct pv_job *job);
+
+static inline uint64_t pv_now(const struct pv_job *job) { return job->be->ops->clock_ns(job->be); }
+/* Close a phase that began at *since: adds it to the report and restarts the clock. */
+void pv_phase(struct pv_job *job, const char *name, uint64_t *since, uint64_t count);
+
+#endif

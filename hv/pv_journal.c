@@ -1,0 +1,230 @@
+/*
+ * pv_journal.c - what recovery needs of a PV round, as bytes.
+ *
+ * Owns: the payloads of PV_STATE (vCPUs, pins) and PV_MOVES (moves, tables, where the
+ * p2m list lives).
+ * Invariants:
+ *   I1  a payload is a header, then fixed-size records; counts in the header must
+ *       account for every byte, or the record is FS_BAD_INPUT.
+ *   I2  what is parsed is sorted and bounded as what was written: levels 1 to 4,
+ *       moves ascending by pfn, old frames inside the ranges, new ones outside.
+ * Why native byte order and structs: a journal is read on the host and by the build
+ * that wrote it, or refused (JOURNAL_VERSION).
+ */
+#include "pv_job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct state_header { uint32_t vcpus, reserved; uint64_t opaque_bytes, pins; };
+struct state_vcpu {
+    uint32_t vcpu, gdt_entries, ldt_entries;
+    uint8_t initialised, online, reserved[2];
+    uint64_t cr3, user_cr3, ldt_base, opaque_bytes;
+    uint64_t gdt[HV_GDT_FRAMES];
+};
+struct moves_header {
+    uint64_t moves, tables, p2m_pages, mids, pfn_count;
+    uint64_t top, root, used;
+    uint8_t linear, reserved[7];
+};
+
+struct cursor { const uint8_t *at; size_t left; };
+
+static bool take(struct cursor *c, void *out, size_t bytes)
+{
+    if (c->left < bytes) {
+        return false;
+    }
+    if (bytes > 0) {
+        memcpy(out, c->at, bytes);
+    }
+    c->at += bytes;
+    c->left -= bytes;
+    return true;
+}
+
+/* count records of size bytes each, into a fresh array. */
+static bool take_array(struct cursor *c, void **out, uint64_t count, size_t size)
+{
+    *out = NULL;
+    if (count > c->left / size) {
+        return false;
+    }
+    *out = calloc((size_t)count + 1, size);
+    return *out != NULL && take(c, *out, (size_t)count * size);
+}
+
+static void put(uint8_t **at, const void *data, size_t bytes)
+{
+    if (bytes > 0) {
+        memcpy(*at, data, bytes);
+    }
+    *at += bytes;
+}
+
+/* ---- PV_STATE ----------------------------------------------------------------- */
+
+fs_status_t pv_journal_state(struct pv_job *job, struct fs_error *err)
+{
+    struct state_header h = { .vcpus = (uint32_t)job->vcpu_count };
+    for (size_t v = 0; v < job->vcpu_count; v++) {
+        h.opaque_bytes += job->vcpus[v].opaque_bytes;
+    }
+    h.pins = job->tables.count;
+    size_t bytes = sizeof(h) + job->vcpu_count * sizeof(struct state_vcpu) + (size_t)h.opaque_bytes +
+                   job->tables.count * sizeof(struct pv_table);
+    uint8_t *buffer = calloc(1, bytes), *at = buffer;
+    if (buffer == NULL) {
+        return FS_NO_MEMORY;
+    }
+    put(&at, &h, sizeof(h));
+    for (size_t v = 0; v < job->vcpu_count; v++) {
+        const struct hv_pv_vcpu *from = &job->vcpus[v];
+        struct state_vcpu to = { .vcpu = from->vcpu, .gdt_entries = from->gdt_entries, .ldt_entries = from->ldt_entries,
+                                 .initialised = from->initialised, .online = from->online, .cr3 = from->cr3.n,
+                                 .user_cr3 = from->user_cr3.n, .ldt_base = from->ldt_base, .opaque_bytes = from->opaque_bytes };
+        for (int i = 0; i < HV_GDT_FRAMES; i++) {
+            to.gdt[i] = from->gdt[i].n;
+        }
+        put(&at, &to, sizeof(to));
+        put(&at, from->opaque, from->opaque_bytes);
+    }
+    put(&at, job->tables.list, job->tables.count * sizeof(struct pv_table));
+    fs_status_t s = journal_append(job->ctx->journal, JR_PV_STATE, buffer, bytes, err);
+    free(buffer);
+    return s;
+}
+
+static fs_status_t parse_vcpu(struct cursor *c, struct hv_pv_vcpu *out)
+{
+    struct state_vcpu v;
+    if (!take(c, &v, sizeof(v)) || v.opaque_bytes > c->left || v.gdt_entries > HV_GDT_FRAMES * 512u) {
+        return FS_BAD_INPUT;
+    }
+    *out = (struct hv_pv_vcpu){ .vcpu = v.vcpu, .initialised = v.initialised != 0, .online = v.online != 0,
+                                .cr3 = mfn_make(v.cr3), .user_cr3 = mfn_make(v.user_cr3), .gdt_entries = v.gdt_entries,
+                                .ldt_base = v.ldt_base, .ldt_entries = v.ldt_entries, .opaque_bytes = (size_t)v.opaque_bytes };
+    for (int i = 0; i < HV_GDT_FRAMES; i++) {
+        out->gdt[i] = mfn_make(v.gdt[i]);
+    }
+    out->opaque = malloc(out->opaque_bytes + 1);
+    if (out->opaque == NULL) {
+        return FS_NO_MEMORY;
+    }
+    return take(c, out->opaque, out->opaque_bytes) ? FS_OK : FS_BAD_INPUT;
+}
+
+static bool tables_valid(const struct pv_tables *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        if (t->list[i].level < 1 || t->list[i].level > 4 || (i > 0 && t->list[i - 1].mfn.n >= t->list[i].mfn.n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+fs_status_t pv_parse_state(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err)
+{
+    struct cursor c = { data, bytes };
+    struct state_header h;
+    fs_status_t s = FS_BAD_INPUT;
+    if (!take(&c, &h, sizeof(h)) || h.vcpus > 8192) {
+        goto bad;
+    }
+    job->vcpus = calloc(h.vcpus + 1u, sizeof(*job->vcpus));
+    if (job->vcpus == NULL) {
+        return FS_NO_MEMORY;
+    }
+    for (uint32_t v = 0; v < h.vcpus; v++) {
+        s = parse_vcpu(&c, &job->vcpus[v]);
+        job->vcpu_count = v + 1;
+        if (s != FS_OK) {
+            goto bad;
+        }
+    }
+    void *list;
+    s = FS_BAD_INPUT;
+    if (!take_array(&c, &list, h.pins, sizeof(struct pv_table)) || c.left != 0) {       /* I1 */
+        free(list);
+        goto bad;
+    }
+    job->tables.list = list;
+    job->tables.count = (size_t)h.pins;
+    if (tables_valid(&job->tables)) {                                                    /* I2 */
+        return FS_OK;
+    }
+bad:
+    return fs_fail(err, s, "domain %u: the journal's record of its vCPUs and tables is damaged", job->dom.domid);
+}
+
+/* ---- PV_MOVES ----------------------------------------------------------------- */
+
+fs_status_t pv_journal_moves(struct pv_job *job, struct fs_error *err)
+{
+    struct moves_header h = {
+        .moves = job->move_count, .tables = job->tables.count, .p2m_pages = job->p2m.page_count, .mids = job->p2m.mid_count,
+        .pfn_count = job->p2m.pfn_count, .top = job->p2m.top.n, .root = job->p2m.root.n, .used = job->reserved_used,
+        .linear = job->p2m.linear,
+    };
+    size_t bytes = sizeof(h) + job->move_count * sizeof(struct pv_move) + job->p2m.page_count * sizeof(mfn_t) +
+                   job->p2m.mid_count * sizeof(mfn_t);
+    uint8_t *buffer = malloc(bytes), *at = buffer;
+    if (buffer == NULL) {
+        return FS_NO_MEMORY;
+    }
+    put(&at, &h, sizeof(h));
+    put(&at, job->moves, job->move_count * sizeof(struct pv_move));
+    put(&at, job->p2m.pages, job->p2m.page_count * sizeof(mfn_t));
+    put(&at, job->p2m.mids, job->p2m.mid_count * sizeof(mfn_t));
+    fs_status_t s = journal_append(job->ctx->journal, JR_PV_MOVES, buffer, bytes, err);
+    free(buffer);
+    return s;
+}
+
+static bool moves_valid(const struct pv_job *job)
+{
+    for (size_t i = 0; i < job->move_count; i++) {
+        const struct pv_move *m = &job->moves[i];
+        if (m->pfn >= job->p2m.pfn_count || (i > 0 && job->moves[i - 1].pfn >= m->pfn) || m->type > HV_TYPE_L4 ||
+            !mfn_set_contains(job->ctx->ranges, m->old) || mfn_set_contains(job->ctx->ranges, m->new)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err)
+{
+    struct cursor c = { data, bytes };
+    struct moves_header h;
+    void *moves = NULL, *pages = NULL, *mids = NULL;
+    if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count ||
+        !take_array(&c, &moves, h.moves, sizeof(struct pv_move)) || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
+        !take_array(&c, &mids, h.mids, sizeof(mfn_t)) || c.left != 0) {                  /* I1 */
+        free(moves);
+        free(pages);
+        free(mids);
+        return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's record of its moves is damaged", job->dom.domid);
+    }
+    job->moves = moves;
+    job->move_count = (size_t)h.moves;
+    job->p2m = (struct pv_p2m){ .pfn_count = h.pfn_count, .page_count = (size_t)h.p2m_pages, .pages = pages, .mids = mids,
+                                .mid_count = (size_t)h.mids, .top = mfn_make(h.top), .root = mfn_make(h.root),
+                                .linear = h.linear != 0 };
+    job->reserved_used = (size_t)h.used;
+    if (h.p2m_pages != (h.pfn_count + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE || h.used > job->reserved_count ||
+        !moves_valid(job)) {                                                             /* I2 */
+        return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's moves do not fit its ranges", job->dom.domid);
+    }
+    fs_status_t s = xlat_init(&job->x, job->ctx->ranges);
+    for (size_t i = 0; s == FS_OK && i < job->move_count; i++) {
+        if (xlat_moves(&job->x, job->moves[i].old)) {
+            return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal moves frame %#llx twice", job->dom.domid,
+                           (unsigned long long)job->moves[i].old.n);
+        }
+        xlat_set(&job->x, job->moves[i].old, job->moves[i].new);
+    }
+    return s == FS_OK ? xlat_index_new(&job->x) : s;
+}

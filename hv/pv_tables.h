@@ -1,0 +1,47 @@
+/*
+ * pv_tables.h - the page tables of a stopped PV guest, as plain memory.
+ *
+ * Owns: finding every page table of a guest, and replacing frame numbers in their
+ * entries in one pass.  pre: every type reference is dropped (no table is pinned, no
+ * vCPU has a cr3), so that Xen lets the tables be mapped writable; they are
+ * validated again, entry by entry, when they are pinned.
+ */
+#ifndef FRAMESHIFT_HV_PV_TABLES_H
+#define FRAMESHIFT_HV_PV_TABLES_H
+
+#include "backend.h"
+#include "xlat.h"
+
+#define PTE_PRESENT     1ull
+#define PTE_FRAME_MASK  0x000ffffffffff000ull
+#define L4_XEN_FIRST    256u        /* slots that are Xen's own in every PV L4 (xen/arch-x86/xen-x86_64.h) */
+#define L4_XEN_END      272u
+
+static inline uint64_t pte_frame(uint64_t pte) { return (pte & PTE_FRAME_MASK) >> FS_PAGE_SHIFT; }
+
+struct pv_table { mfn_t mfn; uint8_t level; uint8_t pinned; uint8_t reserved[6]; };
+
+struct pv_tables {
+    struct pv_table *list;          /* sorted by mfn */
+    size_t count;
+    uint64_t by_level[5];
+};
+
+/* Every frame of mfns[] that Xen types as a page table of dom. */
+fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
+                           struct pv_tables *out, struct fs_error *err) FS_MUST_CHECK;
+void pv_tables_free(struct pv_tables *t);
+/* The table at a frame, or NULL. */
+const struct pv_table *pv_tables_at(const struct pv_tables *t, mfn_t m);
+
+/* Replace moved frames in all present entries.  forward: tables are reached at their new frames, old numbers become new;
+ * backward: at their old frames, new numbers become old (pre: xlat_index_new()); backward is idempotent, forward runs
+ * once on fresh copies.
+ * FS_REFUSED: an entry above L1 leads to a frame that is none of the tables (someone hides a table from the p2m). */
+fs_status_t pv_tables_rewrite(struct hv_backend *be, uint16_t domid, const struct pv_tables *t, const struct xlat *x,
+                              bool forward, uint64_t *entries_changed, struct fs_error *err) FS_MUST_CHECK;
+
+/* An entry with its frame translated forward; for hashing tables by meaning. level 0: not a table, word as it is. */
+uint64_t pv_entry_forward(const struct xlat *x, uint8_t level, unsigned index, uint64_t entry);
+
+#endif
