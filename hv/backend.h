@@ -259,9 +259,12 @@ struct hv_backend_ops {
     fs_status_t (*specials)(struct hv_backend *be, uint16_t domid, struct hv_special **out, size_t *count, struct fs_error *err);
     /* HAP: vCPU states as Xen itself reads them from vcpu_info (upcall pending and mask), by Xen's own dump, so that a
      * candidate page can be confirmed by changing a byte while the domain is paused.  out has hv_domain.vcpus entries of
-     * bit 0 pending, bit 1 mask, bit 7 valid.  FS_UNSUPPORTED where the machine has no such oracle. */
+     * bit 0 pending, bit 1 mask, bits 2-6 the pending byte's bits 1-5 (always 0 but for a caller's own marks), bit 7 valid.
+     * FS_UNSUPPORTED where the machine has no such oracle. */
     fs_status_t (*vcpu_upcall_state)(struct hv_backend *be, uint16_t domid, uint8_t *out, size_t count, struct fs_error *err);
-    /* Event channel ports as Xen reads them from the event array: state[port] bit 0 pending, bit 1 masked, bit 7 valid. */
+    /* Event channel ports as Xen reads them from the event array: state[port] bit 0 pending, bit 1 masked, bit 2 the port
+     * is in a FIFO event array (not in shared_info), bits 4-6 Xen's channel state (2 unbound, 3 interdomain, 4 pirq, 5 virq,
+     * 6 ipi; 0 not told), bit 7 valid.  *ports: highest valid port + 1. */
     fs_status_t (*evtchn_state)(struct hv_backend *be, uint16_t domid, uint8_t *state, size_t count, size_t *ports, struct fs_error *err);
 
     /* HAP dirty log. clean: reset bits as they are read. bitmap has (limit + 63) / 64 words. */
