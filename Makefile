@@ -24,7 +24,7 @@ HV_SRC   := $(wildcard hv/*.c)
 XEN_SRC  := $(wildcard hv/xen/*.c)
 EMB_SRC  := $(wildcard hv/embedded/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
-TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c)
+TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c) $(wildcard tests/tools/test_*.c)
 TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c))
 
 HV_OBJ   := $(HV_SRC:%.c=$(BUILD)/obj/%.o)
@@ -33,15 +33,18 @@ EMB_OBJ  := $(EMB_SRC:%.c=$(BUILD)/obj/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 TEST_LIB_OBJ := $(TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+# Tests of the CLI: its parts without the verbs, and the whole of it on a machine of canned answers.
+TOOL_LIB_OBJ := $(filter-out $(BUILD)/obj/tools/main.o $(BUILD)/obj/tools/session.o $(BUILD)/obj/tools/verb_%.o,$(TOOL_OBJ))
+FAKE_TOOL := $(BUILD)/tests/tools/frameshift-fake
 HV_LIBS  := -lz -lpthread
-XEN_LIBS := -lxenctrl -lxenforeignmemory -lxencall -lxenstore -lxentoollog
+XEN_LIBS := -lxenctrl -lxenforeignmemory -lxencall -lxenstore -lxenhypfs -lxentoollog
 TOOL_LIBS := -ljansson
 
 .PHONY: all test drill xen-drill deps fmt lint layers asan tsan fuzz bench clean install unit tests
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(if $(TOOL_SRC),$(BUILD)/frameshift)
+all: $(if $(wildcard hv/hv.c),$(BUILD)/frameshift)
 
 -include guest/guest.mk
 
@@ -60,9 +63,20 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(HV_OBJ) $(EMB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lcmocka $(HV_LIBS) $(TOOL_LIBS)
 
-tests: $(TESTS)
+$(filter $(BUILD)/tests/tools/%,$(TESTS)): $(TOOL_LIB_OBJ) $(BUILD)/obj/tests/tools/canned.o
 
-unit: all $(TESTS)
+# The engine comes as an archive: what the fake defines is not taken from it.
+$(FAKE_TOOL): $(TOOL_OBJ) $(BUILD)/obj/tests/tools/fake_hv.o $(BUILD)/obj/tests/tools/canned.o $(BUILD)/obj/libhv.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ $(HV_LIBS) $(TOOL_LIBS)
+
+$(BUILD)/obj/libhv.a: $(HV_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+tests: $(TESTS) $(FAKE_TOOL)
+
+unit: all tests
 	tests/run-unit.sh $(BUILD)
 
 test: deps

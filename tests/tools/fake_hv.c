@@ -1,0 +1,226 @@
+/*
+ * fake_hv.c - hv.h with canned answers, so that the whole CLI runs without a machine.
+ *
+ * Owns: the scenario, taken from FAKE_HV: a comma-separated list of words.
+ *   noxen refuse ok corrupt recover-due   what the calls answer
+ *   slow     an evacuation takes until it is interrupted (10 s at most) and says so
+ *   flood    100,000 events as fast as they come
+ *   killed   hv_recover finds something
+ * Linked into build/tests/tools/frameshift-fake only.  It links before the engine's
+ * archive, so that only names and statuses come from the real one.
+ */
+#include "hv.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "canned.h"
+
+struct hv {
+    struct hv_config config;
+    volatile sig_atomic_t interrupted;
+};
+
+static bool scenario(const char *word)
+{
+    const char *s = getenv("FAKE_HV");
+    size_t n = strlen(word);
+
+    for (; s && *s; s = strchr(s, ',') ? strchr(s, ',') + 1 : NULL) {
+        if (strncmp(s, word, n) == 0 && (s[n] == ',' || s[n] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void event(struct hv *hv, enum fs_event_id id, uint16_t domid, uint64_t a, uint64_t b, const char *note)
+{
+    struct fs_event e = { .id = id, .domid = domid, .time_ns = 1, .a = a, .b = b, .note = note };
+
+    if (hv->config.on_event) {
+        hv->config.on_event(hv->config.event_arg, &e);
+    }
+}
+
+fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err)
+{
+    if (scenario("noxen")) {
+        return fs_fail(err, FS_NO_XEN, "/proc/xen/privcmd is missing: this is not dom0 of a Xen host; boot Xen and try again");
+    }
+    if (strcmp(config->machine, "xen") != 0) {
+        return fs_fail(err, FS_UNSUPPORTED, "machine %s", config->machine);
+    }
+    *out = calloc(1, sizeof(**out));
+    if (!*out) {
+        return fs_fail(err, FS_NO_MEMORY, "no memory");
+    }
+    (*out)->config = *config;
+    return FS_OK;
+}
+
+void hv_close(struct hv *hv) { free(hv); }
+void hv_interrupt(struct hv *hv) { hv->interrupted = 1; }
+
+fs_status_t hv_domain_find(struct hv *hv, const char *who, uint16_t *domid, struct fs_error *err)
+{
+    (void)hv;
+    if (strcmp(who, "pv1") == 0 || strcmp(who, "1") == 0) {
+        *domid = 1;
+        return FS_OK;
+    }
+    return fs_fail(err, FS_NOT_FOUND, "no domain '%s'; there are pv1 (1)", who);
+}
+
+fs_status_t hv_topology(struct hv *hv, struct hv_topology *out, struct fs_error *err)
+{
+    (void)hv;
+    (void)err;
+    canned_topology(out);
+    return FS_OK;
+}
+
+void hv_topology_free(struct hv_topology *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        free(t->dimms[i].ranges.ranges);
+    }
+    free(t->dimms);
+    *t = (struct hv_topology){ 0 };
+}
+
+void hv_plan_free(struct hv_plan *p)
+{
+    free(p->ranges.ranges);
+    free(p->domains);
+    free(p->blockers);
+    memset(p, 0, sizeof(*p));
+}
+
+/* Until hv_interrupt(), or for ten seconds: then the test has failed, and says so by the status. */
+static fs_status_t run_slowly(struct hv *hv, struct hv_report *out, struct fs_error *err)
+{
+    const struct timespec step = { .tv_nsec = 20000000 };
+
+    for (uint64_t i = 0; i < 500 && !hv->interrupted; i++) {
+        event(hv, EV_COPY, 1, i * 100, 65524, NULL);
+        (void)nanosleep(&step, NULL);
+    }
+    out->frames_moved = 0;
+    return hv->interrupted ? fs_fail(err, FS_INTERRUPTED, "stopped by a signal; rolled back: nothing has moved")
+                           : fs_fail(err, FS_IO, "nobody interrupted");
+}
+
+fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *o, struct hv_report *out, struct fs_error *err)
+{
+    if (strcmp(o->target, "NODE1") != 0) {
+        return fs_fail(err, FS_NOT_FOUND, "no DIMM '%s'; there are NODE0, NODE1", o->target);
+    }
+    canned_report(out);
+    event(hv, EV_PLAN_BEGIN, FS_DOMID_NONE, out->plan.counts.total, out->plan.domain_count, NULL);
+    event(hv, EV_PLAN_END, FS_DOMID_NONE, out->plan.room_needed_pages, out->plan.blocker_count, NULL);
+    if (scenario("refuse")) {
+        out->plan.refusal_status = FS_NO_ROOM;
+        out->plan.room_missing_pages = 1234;
+        (void)snprintf(out->plan.refusal, sizeof(out->plan.refusal), "1234 frames are missing elsewhere; shrink guests (`xl mem-set`)");
+    }
+    if (o->on_plan) {
+        o->on_plan(o->plan_arg, &out->plan);
+    }
+    if (o->dry_run) {
+        return FS_OK;
+    }
+    if (scenario("refuse")) {
+        out->frames_moved = 0;
+        return fs_fail(err, FS_NO_ROOM, "%s", out->plan.refusal);
+    }
+    event(hv, EV_WARNING, 2, 1, 2, "bad \x1b[31m words");
+    for (uint64_t i = 0; scenario("flood") && i < 100000; i++) {
+        event(hv, EV_PAUSE, 3, i, 64, NULL);
+    }
+    if (scenario("slow")) {
+        return run_slowly(hv, out, err);
+    }
+    event(hv, EV_RESUME, 1, 654321000, 65524, NULL);
+    for (size_t i = 0; i < o->exclude_count; i++) {
+        event(hv, EV_WARNING, o->exclude[i], 0, 0, "excluded");
+    }
+    if (scenario("ok")) {
+        out->blocker_count = 0;
+        out->frames_blocked = 0;
+        out->frames_offlined = out->frames_total;
+        return FS_OK;
+    }
+    return scenario("corrupt") ? fs_fail(err, FS_CORRUPT, "1 page differs") : FS_PARTIAL;
+}
+
+void hv_report_free(struct hv_report *r)
+{
+    hv_plan_free(&r->plan);
+    free(r->domains);
+    free(r->blockers);
+    memset(r, 0, sizeof(*r));
+}
+
+fs_status_t hv_status(struct hv *hv, struct hv_status_report *out, struct fs_error *err)
+{
+    (void)hv;
+    (void)err;
+    canned_status(out);
+    out->recovery_due = scenario("recover-due");
+    return FS_OK;
+}
+
+void hv_status_free(struct hv_status_report *s)
+{
+    free(s->dimms);
+    *s = (struct hv_status_report){ 0 };
+}
+
+fs_status_t hv_online(struct hv *hv, const char *target, uint64_t *onlined_pages, struct fs_error *err)
+{
+    (void)hv;
+    *onlined_pages = 262144;
+    return strcmp(target, "NODE1") == 0 ? FS_OK : fs_fail(err, FS_NOT_FOUND, "no DIMM '%s'", target);
+}
+
+fs_status_t hv_fsck(struct hv *hv, uint16_t domid, bool pause, struct hv_fsck_report *out, struct fs_error *err)
+{
+    (void)hv;
+    (void)domid;
+    (void)err;
+    canned_fsck(out, pause);
+    out->fault_count = scenario("corrupt") ? out->fault_count : 0;
+    return FS_OK;
+}
+
+void hv_fsck_free(struct hv_fsck_report *r)
+{
+    free(r->faults);
+    *r = (struct hv_fsck_report){ 0 };
+}
+
+fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_error *err)
+{
+    (void)hv;
+    (void)err;
+    *out = (struct hv_recover_report){ 0 };
+    if (scenario("killed")) {
+        out->needed = true;
+        out->domains_finished = 1;
+        out->frames_released = 65524;
+        (void)snprintf(out->text, sizeof(out->text), "pv1 was switched; finished");
+    }
+    return FS_OK;
+}
+
+fs_status_t hv_version(struct hv *hv, char *out, size_t bytes, struct fs_error *err)
+{
+    (void)hv;
+    (void)err;
+    (void)snprintf(out, bytes, "Xen 4.17.7-pre");
+    return FS_OK;
+}

@@ -1,0 +1,178 @@
+/*
+ * json_show.c - JSON lines of everything but events, plans and reports.
+ *
+ * Owns: the JSON form of topology, status, fsck, recover, online, version, error.
+ * Invariants: I1 one call writes one line, one object that parses; I2 the members of a
+ * line are the same whatever their values: an unknown one is null, never left out.
+ * Cost: O(members); fsck's faults are few or the host is lost anyway.
+ */
+#include "json.h"
+
+#include "json_priv.h"
+
+static const char *source_name(enum hv_topology_source source)
+{
+    switch (source) {
+    case HV_TOPO_SMBIOS: return "smbios";
+    case HV_TOPO_NUMA:   return "numa";
+    case HV_TOPO_MAP:    return "map";
+    }
+    return "unknown";
+}
+
+static json_t *dimm_value(const struct hv_dimm *d)
+{
+    struct object o;
+
+    object_begin(&o);
+    PUT_FIELD(&o, "name", d->name);
+    PUT_FIELD(&o, "bank", d->bank);
+    object_put(&o, "size_bytes", d->size_bytes == 0 ? json_null() : json_number(d->size_bytes));
+    object_put(&o, "node", d->node == UINT32_MAX ? json_null() : json_number(d->node));
+    put_number(&o, "set", d->set);
+    put_bool(&o, "interleaved", d->interleave_depth != 0);
+    put_number(&o, "interleave_position", d->interleave_position);
+    put_number(&o, "interleave_depth", d->interleave_depth);
+    object_put(&o, "ranges", json_ranges(&d->ranges));
+    return object_end(&o);
+}
+
+bool json_topology(FILE *f, const struct hv_topology *t)
+{
+    struct object o, dimms;
+
+    object_begin_array(&dimms);
+    for (size_t i = 0; i < t->count; i++) {
+        object_append(&dimms, dimm_value(&t->dimms[i]));
+    }
+    json_begin_line(&o, "topology");
+    put_string(&o, "source", source_name(t->source), SIZE_MAX);
+    put_string(&o, "note", t->note[0] ? t->note : NULL, sizeof(t->note));
+    object_put(&o, "dimms", object_end(&dimms));
+    return json_write_line(f, &o);
+}
+
+const char *json_cell_name(unsigned cell)
+{
+    static const char *const names[] = {
+        [HV_CELL_HOLE] = "hole", [HV_CELL_FREE] = "free", [HV_CELL_GUEST] = "guest",
+        [HV_CELL_DOM0] = "dom0", [HV_CELL_OFFLINED] = "offlined", [HV_CELL_MIXED] = "mixed",
+    };
+
+    return cell < FS_ARRAY_SIZE(names) ? names[cell] : "unknown";
+}
+
+static json_t *dimm_status_value(const struct hv_dimm_status *d)
+{
+    struct object o, map;
+
+    object_begin_array(&map);
+    for (size_t i = 0; i < FS_ARRAY_SIZE(d->map); i++) {
+        object_append(&map, json_string(json_cell_name(d->map[i])));
+    }
+    object_begin(&o);
+    PUT_FIELD(&o, "name", d->name);
+    put_number(&o, "frames_total", d->total);
+    put_number(&o, "free_or_xen", d->free_or_xen);
+    put_number(&o, "guests", d->guests);
+    put_number(&o, "dom0", d->dom0);
+    put_number(&o, "offlined", d->offlined);
+    put_number(&o, "pending", d->pending);
+    put_number(&o, "broken", d->broken);
+    put_number(&o, "node_free", d->free_pages);
+    object_put(&o, "map", object_end(&map));
+    return object_end(&o);
+}
+
+bool json_status(FILE *f, const struct hv_status_report *s)
+{
+    struct object o, dimms;
+
+    object_begin_array(&dimms);
+    for (size_t i = 0; i < s->count; i++) {
+        object_append(&dimms, dimm_status_value(&s->dimms[i]));
+    }
+    json_begin_line(&o, "status");
+    PUT_FIELD(&o, "version", s->version);
+    put_number(&o, "cpus", s->pcpus);
+    put_number(&o, "frames_total", s->host_total_pages);
+    put_number(&o, "frames_free", s->host_free_pages);
+    put_bool(&o, "recovery_due", s->recovery_due);
+    object_put(&o, "dimms", object_end(&dimms));
+    return json_write_line(f, &o);
+}
+
+bool json_fsck(FILE *f, const struct hv_fsck_report *r, fs_status_t status)
+{
+    struct object o, faults;
+
+    object_begin_array(&faults);
+    for (size_t i = 0; i < r->fault_count; i++) {
+        const struct hv_fault *fault = &r->faults[i];
+        struct object one;
+        object_begin(&one);
+        object_put(&one, "domain", json_domid(fault->domid));
+        put_number(&one, "mfn", fault->mfn.n);
+        put_number(&one, "gfn", fault->gfn);
+        PUT_FIELD(&one, "text", fault->text);
+        object_append(&faults, object_end(&one));
+    }
+    json_begin_line(&o, "fsck");
+    put_status(&o, status);
+    put_bool(&o, "exact", r->paused);
+    put_number(&o, "frames_checked", r->frames_checked);
+    put_number(&o, "tables_checked", r->tables_checked);
+    put_number(&o, "entries_checked", r->entries_checked);
+    object_put(&o, "faults", object_end(&faults));
+    return json_write_line(f, &o);
+}
+
+bool json_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status)
+{
+    struct object o;
+
+    json_begin_line(&o, "recover");
+    put_status(&o, status);
+    put_bool(&o, "needed", r->needed);
+    put_number(&o, "domains_finished", r->domains_finished);
+    put_number(&o, "domains_rolled_back", r->domains_rolled_back);
+    put_number(&o, "domains_gone", r->domains_gone);
+    put_number(&o, "frames_released", r->frames_released);
+    put_number(&o, "frames_onlined", r->frames_onlined);
+    PUT_FIELD(&o, "text", r->text);
+    return json_write_line(f, &o);
+}
+
+bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_t status)
+{
+    struct object o;
+
+    json_begin_line(&o, "online");
+    put_status(&o, status);
+    put_string(&o, "dimm", target, SIZE_MAX);
+    put_number(&o, "frames_onlined", onlined_pages);
+    return json_write_line(f, &o);
+}
+
+bool json_version(FILE *f, const char *version, const char *machine, const char *machine_version, const char *error)
+{
+    struct object o;
+
+    json_begin_line(&o, "version");
+    put_string(&o, "frameshift", version, SIZE_MAX);
+    put_string(&o, "machine", machine, SIZE_MAX);
+    put_string(&o, "machine_version", machine_version, SIZE_MAX);
+    put_error(&o, error);
+    return json_write_line(f, &o);
+}
+
+bool json_error(FILE *f, const char *verb, fs_status_t status, const char *text)
+{
+    struct object o;
+
+    json_begin_line(&o, "error");
+    put_string(&o, "verb", verb, SIZE_MAX);
+    put_status(&o, status);
+    put_error(&o, text);
+    return json_write_line(f, &o);
+}

@@ -1,0 +1,83 @@
+/*
+ * main.c - the verb table, and one run of one verb.
+ *
+ * Owns: the list of verbs; the exit code.
+ * Invariants:
+ *  I1 the exit code is that of one fs_status_t (status.h): 0 only where everything that
+ *     was asked for was done, and told;
+ *  I2 output that could not be written is an error, but only once the work is done:
+ *     a full disk under `> log` must not end an evacuation half-way;
+ *  I3 whatever a verb returns, the machine is closed and the lock released.
+ * Why no global state: every verb gets struct tool; the signal handler is in session.c.
+ */
+#include "tool.h"
+
+#include <errno.h>
+#include <string.h>
+#include "json.h"
+#include "text.h"
+
+static const struct verb verbs[] = {
+    { "topology", "", "the DIMMs and the machine frames that each holds",
+      "Lists the DIMMs with size, node, interleaving and machine frame ranges, from the firmware's SMBIOS\n"
+      "tables, else from Xen's NUMA nodes, or from --map FILE. The names are what evacuate and online take.",
+      0, 0, 0, verb_topology },
+    { "status", "", "what every DIMM holds: free, guests, dom0, offlined; a map",
+      "Shows per DIMM how much is free or Xen's, owned by guests, by dom0, offlined or about to be, and a\n"
+      "map of 64 cells. Says so if an evacuation was cut off and `frameshift recover` is due.",
+      0, 0, 0, verb_status },
+    { "evacuate", "TARGET", "empty a DIMM under running guests; it ends offlined",
+      "Moves every frame of TARGET that can be moved to other memory while the guests run, and takes\n"
+      "TARGET out of use. Shows the plan first and a report at the end. Frames that cannot move are\n"
+      "listed with owner and reason. TARGET is a DIMM's name, set:N, node:N, or mfn:START-END (hex,\n"
+      "END not included). PV guests are suspended once for well under a second in most cases; PVH and\n"
+      "HVM guests see short pauses. ^C stops at the next safe point and rolls back what is under way.",
+      OPTS_EVACUATE, 1, 1, verb_evacuate },
+    { "online", "TARGET", "give a range back to Xen",
+      "Takes the offline marks off TARGET: Xen may use the memory again.",
+      0, 1, 1, verb_online },
+    { "fsck", "[DOMAIN]", "check that p2m, M2P, page types and owners agree",
+      "Checks one domain (name or domid) or all of them; changes nothing. Without --pause a running guest\n"
+      "may change tables while they are read, which can look like a fault.",
+      OPTS_FSCK, 0, 1, verb_fsck },
+    { "recover", "", "finish or undo an evacuation that was killed",
+      "Reads the journal of an evacuation that was cut off (kill -9, dom0's out-of-memory killer, a lost\n"
+      "process) and finishes or rolls back each guest. Safe to run at any time and more than once.",
+      0, 0, 0, verb_recover },
+    { "version", "", "the version of this program and of the machine",
+      "Prints both; works without Xen too, and then says what is missing.",
+      0, 0, 0, verb_version },
+};
+
+static int finish_output(struct tool *tool, int code)
+{
+    if (fflush(tool->out) == 0 && !ferror(tool->out)) {
+        return code;
+    }
+    fprintf(tool->err, "frameshift: cannot write the output: %s; what was asked for was done as the exit code %d would have said\n",
+            strerror(errno), code);
+    return code == 0 ? fs_status_exit_code(FS_IO) : code;
+}
+
+int main(int argc, char **argv)
+{
+    struct tool_options options;
+    struct tool tool = { .opt = &options, .out = stdout, .err = stderr };
+    struct fs_error err = { "" };
+    fs_status_t s = opts_parse(argc, argv, verbs, FS_ARRAY_SIZE(verbs), &options, &err);
+
+    if (s != FS_OK) {
+        return fs_status_exit_code(tool_fail(&tool, s, &err));
+    }
+    if (options.help) {
+        opts_help(tool.out, verbs, FS_ARRAY_SIZE(verbs), options.verb);
+        return finish_output(&tool, 0);
+    }
+    if (options.version) {
+        fprintf(tool.out, "frameshift %s\n", FRAMESHIFT_VERSION);
+        return finish_output(&tool, 0);
+    }
+    s = options.verb->run(&tool);
+    tool_close(&tool);
+    return finish_output(&tool, fs_status_exit_code(s));
+}

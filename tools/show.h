@@ -1,0 +1,16 @@
+/*
+ * show.h - topology, status, fsck and recover as text.  Pure: only f is written.
+ */
+#ifndef FRAMESHIFT_TOOLS_SHOW_H
+#define FRAMESHIFT_TOOLS_SHOW_H
+
+#include <stdio.h>
+#include "hv.h"
+
+void show_topology(FILE *f, const struct hv_topology *t);
+void show_status(FILE *f, const struct hv_status_report *s);
+/* at_most: faults to print; 0: all. */
+void show_fsck(FILE *f, const struct hv_fsck_report *r, size_t at_most);
+void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status);
+
+#endif
