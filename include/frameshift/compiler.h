@@ -21,7 +21,6 @@
 /* pre: x != 0 for the two scans */
 #define fs_ctz64(x)        ((unsigned)__builtin_ctzll(x))
 #define fs_clz64(x)        ((unsigned)__builtin_clzll(x))
-#define fs_popcount64(x)   ((unsigned)__builtin_popcountll(x))
 #define fs_prefetch_write(p) __builtin_prefetch((p), 1, 3)
 
 #define FS_ARRAY_SIZE(a)   (sizeof(a) / sizeof((a)[0]))
