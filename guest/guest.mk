@@ -1,0 +1,51 @@
+# The guest memory core: rules of its own, included by the top Makefile.
+#
+#   guest/lib, guest/mm      freestanding: no header but the compiler's and ours
+#   guest/arch/hosted        the machine as a process, for tests and benches
+#   tests/guest/test_*.c     unit tests     tests/bench/*.c     replay, alloc
+
+GUEST_CORE_SRC := $(wildcard guest/lib/*.c) $(wildcard guest/mm/*.c)
+GUEST_HOSTED_SRC := $(wildcard guest/arch/hosted/*.c)
+GUEST_TEST_SRC := $(wildcard tests/guest/test_*.c)
+GUEST_TEST_LIB_SRC := $(filter-out tests/guest/test_%,$(wildcard tests/guest/*.c))
+
+GUEST_CORE_OBJ := $(GUEST_CORE_SRC:%.c=$(BUILD)/obj/%.o)
+GUEST_HOSTED_OBJ := $(GUEST_HOSTED_SRC:%.c=$(BUILD)/obj/%.o)
+GUEST_TEST_LIB_OBJ := $(GUEST_TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
+GUEST_TESTS := $(GUEST_TEST_SRC:%.c=$(BUILD)/%)
+TESTS += $(GUEST_TESTS)
+
+GUEST_CC_INCLUDE := $(shell $(CC) -print-file-name=include)
+GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude
+GUEST_FREESTANDING = -ffreestanding -nostdinc -isystem $(GUEST_CC_INCLUDE)
+
+$(BUILD)/obj/guest/mm/%.o: guest/mm/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_FREESTANDING) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/guest/lib/%.o: guest/lib/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_FREESTANDING) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/guest/arch/hosted/%.o: guest/arch/hosted/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/tests/guest/%.o: tests/guest/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/tests/guest/test_%: $(BUILD)/obj/tests/guest/test_%.o $(GUEST_TEST_LIB_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -lcmocka -lpthread
+
+# Nothing outside arch.h and the four functions that a compiler may call by itself.
+.PHONY: guest-symbols
+guest-symbols: $(GUEST_CORE_OBJ)
+	@mkdir -p $(BUILD)/guest
+	@nm -A $(GUEST_CORE_OBJ) | awk '$$2 == "U" { print $$3 }' | sort -u > $(BUILD)/guest/wanted
+	@nm --defined-only $(GUEST_CORE_OBJ) | awk 'NF == 3 { print $$3 }' | sort -u > $(BUILD)/guest/defined
+	@grep -oE 'arch_[a-z_0-9]+' guest/arch/arch.h | sort -u > $(BUILD)/guest/allowed
+	@printf '%s\n' fs_assert_fail memset memcpy memmove memcmp >> $(BUILD)/guest/allowed
+	@if comm -23 $(BUILD)/guest/wanted $(BUILD)/guest/defined | grep -vxFf $(BUILD)/guest/allowed; then \
+		echo "guest/mm or guest/lib needs the symbols above: not in arch.h" >&2; exit 1; fi

@@ -1,0 +1,217 @@
+/*
+ * buddy.c - units of 2^order pages, split and merged, by migratetype.
+ *
+ * Owns: the choice of the block and the unit that serves a request; merging.
+ * Invariants:
+ *   I1  no two free buddies of one order < PAGEBLOCK_ORDER exist side by side: they were merged.
+ *   I2  a block that is free as a whole is of movable type (it belongs to nobody), unless it
+ *       is isolated or held for high-order atomic requests.
+ *   I3  merging never crosses a pageblock, so it never mixes types.
+ * Lock order: the zone lock is held by the caller.
+ * Why: kernel types take the lowest block that can serve them and movable pages the highest, so
+ *   that the free blocks gather between the two, where the next kernel block is then claimed:
+ *   it is whole, and it is next to its own kind.  Only a request that finds no whole block
+ *   looks at foreign ones (buddy_alloc_fallback), largest unit first.
+ * Cost: a bit scan per order that has units (at most nine), then one unlink and at most nine links.
+ */
+#include "buddy.h"
+#include "pageblock.h"
+#include "frameshift/assert.h"
+
+/* Cut a unit of order `have` to `want`; the upper halves stay free. */
+static struct page *cut(struct mm *mm, struct zone *z, struct page *p, unsigned have, unsigned want)
+{
+    pageblock_unlink(mm, z, p, have);
+    while (have > want) {
+        have--;
+        pageblock_link(mm, z, p + (1u << have), have);
+    }
+    zone_count(z, ZC_alloc, 1);
+    return p;
+}
+
+struct page *buddy_alloc_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order)
+{
+    uint32_t mask = (uint32_t)mm_block(mm, block)->order_mask >> order << order;
+
+    if (order > PAGEBLOCK_ORDER || mask == 0) {
+        return NULL;
+    }
+    return cut(mm, z, pageblock_first(mm, block, fs_ctz64(mask)), fs_ctz64(mask), order);
+}
+
+/* The block of the type that should serve order from units below a whole block: the lowest
+ * one (the highest for movable pages, unless movable_low). */
+static uint32_t partial_block(const struct mm *mm, const struct zone *z, unsigned order, enum migratetype type)
+{
+    bool low = type != MIGRATE_MOVABLE || mm->movable_low;
+    uint32_t best = BLOCKMAP_NONE;
+
+    for (unsigned o = order; o < PAGEBLOCK_ORDER; o++) {
+        uint32_t b;
+
+        if (z->free_units[o][type] == 0) {
+            continue;
+        }
+        b = low ? blockmap_first(&z->area[o][type], 0) : blockmap_last(&z->area[o][type], UINT32_MAX);
+        if (best == BLOCKMAP_NONE || (low ? b < best : b > best)) {
+            best = b;
+        }
+    }
+    return best;
+}
+
+uint32_t buddy_whole_block(const struct zone *z, uint32_t from)
+{
+    uint32_t b = blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], from > z->first_block ? from - z->first_block : 0);
+
+    return b == BLOCKMAP_NONE ? BLOCK_NONE : b + z->first_block;
+}
+
+/* Two free blocks side by side, the first one even. */
+static struct page *alloc_pair(struct mm *mm, struct zone *z, enum migratetype type)
+{
+    uint32_t b = buddy_whole_block(z, 0);
+
+    for (; b != BLOCK_NONE; b = buddy_whole_block(z, b + 1)) {
+        if (b % 2 == 0 && b + 1 < z->end_block && blockmap_test(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], b + 1 - z->first_block)) {
+            struct page *p = mm_block_page(mm, b);
+
+            pageblock_unlink(mm, z, p, PAGEBLOCK_ORDER);
+            pageblock_unlink(mm, z, mm_block_page(mm, b + 1), PAGEBLOCK_ORDER);
+            pageblock_set_type(mm, z, b, type);
+            pageblock_set_type(mm, z, b + 1, type);
+            zone_count(z, ZC_alloc, 1);
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static struct page *alloc_whole(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
+{
+    const struct blockmap *free = &z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
+    uint32_t b = type != MIGRATE_MOVABLE || mm->movable_low ? blockmap_first(free, 0) : blockmap_last(free, UINT32_MAX);
+
+    if (b == BLOCKMAP_NONE) {
+        return NULL;
+    }
+    b += z->first_block;
+    if (type != MIGRATE_MOVABLE) {
+        pageblock_set_type(mm, z, b, type);
+        zone_count(z, ZC_fallback, 1);
+        zone_count(z, ZC_fallback_claim, 1);
+    }
+    return cut(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER, order);
+}
+
+struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
+{
+    uint32_t b;
+
+    ASSERT_CMP(order, <=, MAX_ORDER);
+    if (order > PAGEBLOCK_ORDER) {
+        return alloc_pair(mm, z, type);
+    }
+    b = partial_block(mm, z, order, type);
+    if (b != BLOCKMAP_NONE) {
+        return buddy_alloc_block(mm, z, b + z->first_block, order);
+    }
+    return type == MIGRATE_HIGHATOMIC || type == MIGRATE_ISOLATE ? NULL : alloc_whole(mm, z, order, type);
+}
+
+/* The largest unit of at least order in blocks of type from; of those the one in the lowest block
+ * (for a movable request: the highest). */
+static uint32_t largest_unit(const struct zone *z, unsigned order, enum migratetype from, bool low, unsigned *found)
+{
+    for (unsigned o = PAGEBLOCK_ORDER; o-- > order;) {
+        if (z->free_units[o][from] != 0) {
+            *found = o;
+            return z->first_block + (low ? blockmap_first(&z->area[o][from], 0) : blockmap_last(&z->area[o][from], UINT32_MAX));
+        }
+    }
+    return BLOCK_NONE;
+}
+
+static struct page *take_foreign(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum migratetype from)
+{
+    unsigned found = 0;
+    uint32_t b = largest_unit(z, order, from, type != MIGRATE_MOVABLE, &found);
+
+    if (b == BLOCK_NONE) {
+        return NULL;
+    }
+    zone_count(z, ZC_fallback, 1);
+    zone_count(z, ZC_fallback_fragmenting, 1);
+    if (migratetype_is_kernel(type) && !migratetype_is_kernel(from) && mm_block(mm, b)->free_pages >= PAGEBLOCK_PAGES / 2) {
+        /* Most of it is free: better one mixed block that is ours than many. */
+        pageblock_set_type(mm, z, b, type);
+        mm_block(mm, b)->flags |= PB_CLAIMED;
+        zone_count(z, ZC_fallback_claim, 1);
+    }
+    return cut(mm, z, pageblock_first(mm, b, found), found, order);
+}
+
+struct page *buddy_alloc_fallback(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, unsigned allowed)
+{
+    struct page *p = NULL;
+
+    if (order >= PAGEBLOCK_ORDER) {
+        return NULL;
+    }
+    if (type == MIGRATE_MOVABLE) {
+        if (allowed & FALLBACK_TENANT) {
+            p = take_foreign(mm, z, order, type, MIGRATE_RECLAIMABLE);
+            p = p != NULL ? p : take_foreign(mm, z, order, type, MIGRATE_UNMOVABLE);
+            zone_count(z, ZC_fallback_tenant, p != NULL);
+        }
+        return p;
+    }
+    if (allowed & FALLBACK_KERNEL) {
+        p = take_foreign(mm, z, order, type, type == MIGRATE_UNMOVABLE ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE);
+        zone_count(z, ZC_fallback_kernel, p != NULL);
+    }
+    if (p == NULL && (allowed & FALLBACK_MOVABLE)) {
+        p = take_foreign(mm, z, order, type, MIGRATE_MOVABLE);
+    }
+    return p;
+}
+
+static void free_within_block(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    uint32_t block = page_block(p);
+    struct page *first = p - page_block_index(p);
+    uint32_t i = page_block_index(p);
+
+    ASSERT_CMP(i & ((1u << order) - 1), ==, 0);
+    while (order < PAGEBLOCK_ORDER) {
+        uint32_t buddy = i ^ (1u << order);
+
+        if ((page_word(first + buddy) & 0xffu) != PAGE_WORD(PAGE_FREE, order, 0, 0)) {
+            break;
+        }
+        pageblock_unlink(mm, z, first + buddy, order);
+        i &= ~(1u << order);
+        order++;
+    }
+    page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+    pageblock_link(mm, z, first + i, order);
+    if (order == PAGEBLOCK_ORDER && migratetype_is_kernel(pageblock_type(mm, block))) {
+        pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);      /* I2: it belongs to nobody now */
+    }
+}
+
+void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    ASSERT_CMP(order, <=, MAX_ORDER);
+    ASSERT_CMP(atomic_load_explicit(&p->refs, memory_order_relaxed), ==, 0);
+    zone_count(z, ZC_free, 1);
+    if (order > PAGEBLOCK_ORDER) {
+        page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+        for (unsigned half = 0; half < 2; half++) {
+            free_within_block(mm, z, p + half * PAGEBLOCK_PAGES, PAGEBLOCK_ORDER);
+        }
+        return;
+    }
+    free_within_block(mm, z, p, order);
+}

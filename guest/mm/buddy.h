@@ -1,0 +1,32 @@
+/*
+ * buddy.h - units of 2^order pages, split and merged, by migratetype.
+ *
+ * pre of all: the zone lock is held.  A unit that comes back is PAGE_NONE with refs 0: the
+ * caller makes it PAGE_USED or PAGE_PCP before it lets the lock go.
+ */
+#ifndef GUEST_MM_BUDDY_H
+#define GUEST_MM_BUDDY_H
+
+#include "zone.h"
+
+/* From blocks of the type itself; where it has none, from a block that is free as a whole, which then
+ * changes to the type (kernel types).  NULL: neither exists. */
+struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type);
+
+/* Which foreign blocks a request may take from, in this order. */
+#define FALLBACK_KERNEL  0x1u       /* unmovable from reclaimable and the reverse */
+#define FALLBACK_TENANT  0x2u       /* movable from kernel blocks */
+#define FALLBACK_MOVABLE 0x4u       /* kernel types from movable blocks: pollutes */
+/* From the largest free unit of a foreign block. */
+struct page *buddy_alloc_fallback(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, unsigned allowed);
+
+/* A free unit of at least order in this block (the smallest), cut to order; NULL if it has none. */
+struct page *buddy_alloc_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order);
+
+/* Give a unit back: it merges with its free buddies inside its pageblock. pre: refs 0, on no list, order <= MAX_ORDER */
+void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
+
+/* The lowest block of zone that is free as a whole and may be claimed, at or above from. */
+uint32_t buddy_whole_block(const struct zone *z, uint32_t from);
+
+#endif

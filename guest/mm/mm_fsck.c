@@ -1,0 +1,281 @@
+/*
+ * mm_fsck.c - recompute everything from the memmap and compare.
+ *
+ * Owns: nothing; it only reads.
+ * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3.
+ * Lock order: takes no lock; the caller keeps everybody out.
+ * Why: the memmap is the ground truth.  Lists, masks, bits and counters are caches of
+ *   it, and each of them is recomputed from it, never from another cache.
+ * Cost: one pass over the memmap, one over the lists, one over the area bits.
+ */
+#include "mm_fsck.h"
+#include "pageblock.h"
+
+struct walk {
+    const struct mm *mm;
+    mm_fault_fn report;
+    void *ctx;
+    uint64_t faults;
+    /* of the zone at hand */
+    uint64_t free, isolated, units[FREE_ORDERS][MIGRATE_TYPES], blocks[MIGRATE_TYPES];
+    uint64_t reserved, holes, pcp_pages, pages;
+};
+
+static void fault(struct walk *w, enum mm_fault f, uint64_t pfn, uint64_t is, uint64_t should_be)
+{
+    w->faults++;
+    if (w->report != NULL) {
+        w->report(w->ctx, f, pfn_make(pfn), is, should_be);
+    }
+}
+
+static void expect(struct walk *w, enum mm_fault f, uint64_t pfn, uint64_t is, uint64_t should_be)
+{
+    if (is != should_be) {
+        fault(w, f, pfn, is, should_be);
+    }
+}
+
+/* What one pass over a block's pages finds. */
+struct block_count {
+    uint32_t free_units[FREE_ORDERS];
+    uint32_t free, reserved, holes, pcp;
+};
+
+static void check_refs(struct walk *w, const struct page *p, enum page_state s)
+{
+    int32_t refs = atomic_load_explicit(&p->refs, memory_order_relaxed);
+    bool held = s == PAGE_USED || s == PAGE_RESERVED;
+
+    if (held ? refs < 1 : refs != 0) {
+        fault(w, MM_FAULT_REFS, p->pfn, (uint64_t)(int64_t)refs, held);
+    }
+}
+
+/* Account one head; returns the pages to skip to the next head. */
+static uint32_t count_unit(struct walk *w, struct block_count *c, const struct page *p)
+{
+    uint32_t word = page_word(p);
+    enum page_state s = word_state(word);
+    unsigned order = word_order(word);
+    uint32_t i = page_block_index(p), pages;
+    bool single = s == PAGE_RESERVED || s == PAGE_HOLE;
+
+    if (order > (s == PAGE_USED ? MAX_ORDER : single ? 0 : PAGEBLOCK_ORDER) || (p->pfn & ((1ull << order) - 1)) != 0) {
+        fault(w, MM_FAULT_ALIGN, p->pfn, order, 0);
+        return 1;
+    }
+    if (word_type(word) >= MIGRATE_PCP_TYPES) {
+        fault(w, MM_FAULT_TYPE, p->pfn, word_type(word), 0);
+    }
+    check_refs(w, p, s);
+    pages = order > PAGEBLOCK_ORDER ? PAGEBLOCK_PAGES - i : 1u << order;
+    c->free += s == PAGE_FREE ? pages : 0;
+    c->pcp += s == PAGE_PCP ? pages : 0;
+    c->reserved += s == PAGE_RESERVED;
+    c->holes += s == PAGE_HOLE;
+    if (s == PAGE_FREE) {
+        c->free_units[order]++;
+    }
+    for (uint32_t k = 1; k < pages; k++) {
+        if (page_state(p + k) != PAGE_NONE) {
+            fault(w, MM_FAULT_STATE, p->pfn + k, page_state(p + k), PAGE_NONE);
+        }
+        check_refs(w, p + k, PAGE_NONE);
+    }
+    return pages;
+}
+
+static void count_pages(struct walk *w, struct block_count *c, uint32_t block)
+{
+    const struct page *first = mm_block_page(w->mm, block);
+    uint32_t i = 0;
+
+    for (uint32_t k = 0; k < PAGEBLOCK_PAGES; k++) {
+        expect(w, MM_FAULT_PFN, block_pfn(block).n + k, first[k].pfn, block_pfn(block).n + k);
+    }
+    if (block % 2 != 0 && page_state(first) == PAGE_NONE && mm_pfn_valid(w->mm, block_pfn(block - 1))
+        && page_state(mm_block_page(w->mm, block - 1)) == PAGE_USED
+        && page_order(mm_block_page(w->mm, block - 1)) == MAX_ORDER) {
+        return;                                 /* the second half of a unit of MAX_ORDER */
+    }
+    while (i < PAGEBLOCK_PAGES) {
+        enum page_state s = page_state(first + i);
+
+        if (s == PAGE_NONE || s >= PAGE_STATES) {
+            fault(w, s == PAGE_NONE ? MM_FAULT_ORPHAN : MM_FAULT_STATE, first[i].pfn, s, 0);
+            i++;
+            continue;
+        }
+        i += count_unit(w, c, first + i);
+    }
+}
+
+/* Walk the lists of a block: each member is a free unit of the order, links agree, none is missing. */
+static void check_lists(struct walk *w, const struct block_count *c, uint32_t block)
+{
+    const struct pageblock *pb = mm_block(w->mm, block);
+    const struct page *first = mm_block_page(w->mm, block);
+
+    for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
+        uint16_t prev = PAGE_LINK_NONE;
+        uint32_t n = 0;
+
+        for (uint16_t i = pb->head[o]; i != PAGE_LINK_NONE; i = first[i].free_next) {
+            if (i >= PAGEBLOCK_PAGES || n > PAGEBLOCK_PAGES || first[i].free_prev != prev) {
+                fault(w, MM_FAULT_LIST_LINK, block_pfn(block).n + (i < PAGEBLOCK_PAGES ? i : 0), i, prev);
+                break;
+            }
+            if (page_state(first + i) != PAGE_FREE || page_order(first + i) != o) {
+                fault(w, MM_FAULT_LIST_MEMBER, block_pfn(block).n + i, page_word(first + i), o);
+            }
+            prev = i;
+            n++;
+        }
+        expect(w, MM_FAULT_LIST_COUNT, block_pfn(block).n, n, c->free_units[o]);
+    }
+}
+
+static void check_merged(struct walk *w, uint32_t block)
+{
+    const struct page *first = mm_block_page(w->mm, block);
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        uint32_t word = page_word(first + i);
+        unsigned o = word_order(word);
+
+        if (word_state(word) == PAGE_FREE && o < PAGEBLOCK_ORDER && (i & (1u << o)) == 0
+            && (page_word(first + (i ^ (1u << o))) & 0xffu) == (word & 0xffu)) {
+            fault(w, MM_FAULT_UNMERGED, first[i].pfn, o, 0);
+        }
+    }
+}
+
+static void check_block(struct walk *w, const struct zone *z, uint32_t block)
+{
+    const struct pageblock *pb = mm_block(w->mm, block);
+    enum migratetype type = pageblock_type(w->mm, block);
+    struct block_count c = { .free = 0 };
+    uint64_t pfn = block_pfn(block).n;
+    uint32_t mask = 0;
+
+    expect(w, MM_FAULT_BLOCK_ZONE, pfn, pb->zone, z->id);
+    if (type >= MIGRATE_TYPES) {
+        fault(w, MM_FAULT_TYPE, pfn, type, 0);
+        return;
+    }
+    count_pages(w, &c, block);
+    check_lists(w, &c, block);
+    check_merged(w, block);
+    for (unsigned o = 0; o < FREE_ORDERS; o++) {
+        mask |= c.free_units[o] != 0 ? 1u << o : 0;
+        w->units[o][type] += c.free_units[o];
+        for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
+            expect(w, MM_FAULT_AREA, pfn, blockmap_test(&z->area[o][t], block - z->first_block), t == type && c.free_units[o] != 0);
+        }
+    }
+    expect(w, MM_FAULT_ORDER_MASK, pfn, pb->order_mask, mask);
+    expect(w, MM_FAULT_BLOCK_FREE, pfn, pb->free_pages, c.free);
+    expect(w, MM_FAULT_BLOCK_RESERVED, pfn, pb->reserved_pages, c.reserved + c.holes);
+    if (c.free == PAGEBLOCK_PAGES && migratetype_is_kernel(type)) {
+        fault(w, MM_FAULT_WHOLE_TYPE, pfn, type, MIGRATE_MOVABLE);
+    }
+    if ((pb->isolations != 0) != (type == MIGRATE_ISOLATE)) {
+        fault(w, MM_FAULT_ISOLATION, pfn, pb->isolations, type == MIGRATE_ISOLATE);
+    }
+    w->free += type != MIGRATE_ISOLATE ? c.free : 0;
+    w->isolated += type == MIGRATE_ISOLATE ? c.free : 0;
+    w->blocks[type]++;
+    w->reserved += c.reserved;
+    w->holes += c.holes;
+    w->pcp_pages += c.pcp;
+    w->pages += PAGEBLOCK_PAGES;
+}
+
+static void check_pcp_list(struct walk *w, const struct pcp_list *l, unsigned order, unsigned type)
+{
+    for (uint32_t i = 0; i < l->count && i < PCP_CAPACITY; i++) {
+        const struct page *p = l->pages[i];
+        bool twice = false;
+
+        for (uint32_t k = 0; k < i; k++) {
+            twice |= l->pages[k] == p;
+        }
+        if (twice || page_state(p) != PAGE_PCP || page_order(p) != order) {
+            fault(w, MM_FAULT_PCP_MEMBER, p->pfn, page_word(p), order);
+        } else if ((unsigned)pageblock_type(w->mm, page_block(p)) != type) {
+            fault(w, MM_FAULT_PCP_TYPE, p->pfn, pageblock_type(w->mm, page_block(p)), type);
+        }
+    }
+}
+
+static void check_zone(struct walk *w, const struct zone *z)
+{
+    uint64_t listed = 0;
+
+    for (unsigned o = 0; o < FREE_ORDERS; o++) {
+        for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
+            expect(w, MM_FAULT_ZONE_UNITS, block_pfn(z->first_block).n, z->free_units[o][t], w->units[o][t]);
+            if (!blockmap_check(&z->area[o][t])) {
+                fault(w, MM_FAULT_AREA_SUMMARY, block_pfn(z->first_block).n, o, t);
+            }
+        }
+    }
+    for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
+        expect(w, MM_FAULT_ZONE_BLOCKS, block_pfn(z->first_block).n, z->blocks_of[t], w->blocks[t]);
+    }
+    for (unsigned cpu = 0; cpu < w->mm->cpus; cpu++) {
+        for (unsigned o = 0; o < PCP_ORDERS; o++) {
+            for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
+                check_pcp_list(w, &z->pcp[cpu].lists[o][t], o, t);
+                listed += (uint64_t)z->pcp[cpu].lists[o][t].count << o;
+            }
+        }
+    }
+    expect(w, MM_FAULT_PCP_COUNT, block_pfn(z->first_block).n, listed, w->pcp_pages);
+    expect(w, MM_FAULT_ZONE_FREE, block_pfn(z->first_block).n, zone_free_pages(z), w->free);
+    expect(w, MM_FAULT_ZONE_FREE, block_pfn(z->first_block).n, z->isolated_free_pages, w->isolated);
+    expect(w, MM_FAULT_ZONE_MANAGED, block_pfn(z->first_block).n, z->managed_pages, w->pages - w->reserved - w->holes);
+    if (z->watermark[WMARK_MIN] > z->watermark[WMARK_LOW] || z->watermark[WMARK_LOW] > z->watermark[WMARK_HIGH]) {
+        fault(w, MM_FAULT_WATERMARK, FS_FRAME_NONE, z->watermark[WMARK_MIN], z->watermark[WMARK_HIGH]);
+    }
+}
+
+uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
+{
+    uint64_t faults = 0;
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        const struct zone *z = &mm->zones[i];
+        struct walk w = { .mm = mm, .report = report, .ctx = ctx };
+
+        for (uint32_t b = z->first_block; b < z->end_block; b++) {
+            if (mm_pfn_valid(mm, block_pfn(b)) && !(mm_block(mm, b)->flags & PB_OFFLINE)) {
+                check_block(&w, z, b);
+            }
+        }
+        check_zone(&w, z);
+        faults += w.faults;
+    }
+    return faults;
+}
+
+const char *mm_fault_name(enum mm_fault fault_id)
+{
+    static const char *const names[MM_FAULTS] = {
+#define X(name, text) #name,
+        MM_FAULT_LIST(X)
+#undef X
+    };
+    return (unsigned)fault_id < MM_FAULTS ? names[fault_id] : "bad";
+}
+
+const char *mm_fault_text(enum mm_fault fault_id)
+{
+    static const char *const texts[MM_FAULTS] = {
+#define X(name, text) text,
+        MM_FAULT_LIST(X)
+#undef X
+    };
+    return (unsigned)fault_id < MM_FAULTS ? texts[fault_id] : "bad";
+}

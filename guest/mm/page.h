@@ -1,0 +1,102 @@
+/*
+ * page.h - one struct page per page frame.
+ *
+ * Owns: struct page and its state word.  A unit is 2^order pages, aligned; only the
+ * first page of a unit (its head) has a state, every other page of it says PAGE_NONE (I1).
+ */
+#ifndef GUEST_MM_PAGE_H
+#define GUEST_MM_PAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "frameshift/compiler.h"
+#include "frameshift/frame.h"
+
+#define PAGEBLOCK_ORDER   9u
+#define PAGEBLOCK_PAGES   512u
+#define MAX_ORDER         10u                   /* the largest request */
+#define SECTION_SHIFT     15u                   /* 128 MiB: the unit of hot-remove */
+#define SECTION_PAGES     (1u << SECTION_SHIFT)
+#define SECTION_BLOCKS    (SECTION_PAGES / PAGEBLOCK_PAGES)
+
+enum page_state {
+    PAGE_NONE,                                  /* inside a unit, not its head */
+    PAGE_FREE,                                  /* on its block's free list of its order */
+    PAGE_PCP,                                   /* free, on a per-CPU list */
+    PAGE_USED,                                  /* allocated */
+    PAGE_RESERVED,                              /* boot memory; every page is its own unit */
+    PAGE_HOLE,                                  /* not RAM, or offline; every page is its own unit */
+    PAGE_STATES
+};
+
+/* The migratetype of a pageblock, and of an allocation (the first three). */
+enum migratetype {
+    MIGRATE_UNMOVABLE,
+    MIGRATE_MOVABLE,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
+    MIGRATE_TYPES
+};
+#define MIGRATE_PCP_TYPES 3u
+
+/* Flags of a used page. */
+#define PG_COMP      0x1u                       /* one unit, never split */
+#define PG_PINNED    0x2u                       /* its owner refuses to let it move for now */
+#define PG_DMA       0x4u                       /* a device holds its address */
+
+/* Lock letters: z = zone lock, o = the page's owner, a = atomic */
+struct page {
+    _Atomic uint32_t word;                      /* a: state, order, type, flags; changed by whoever holds the unit */
+    _Atomic int32_t refs;                       /* a: 0 while free */
+    uint32_t pfn;                               /* constant */
+    uint16_t free_next, free_prev;              /* z: index in the block, PAGE_LINK_NONE at the ends; PAGE_FREE only */
+    void *mapping;                              /* o */
+    uint64_t index;                             /* o */
+    uint64_t private;                           /* o */
+    void *lru_next, *lru_prev;                  /* o */
+    _Atomic int32_t mapcount;                   /* a */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct page) <= 64, "the budget of issue and cache line");
+#define PAGE_LINK_NONE 0xffffu
+
+#define PAGE_WORD(state, order, type, flags) \
+    ((uint32_t)(state) | ((uint32_t)(order) << 4) | ((uint32_t)(type) << 8) | ((uint32_t)(flags) << 12))
+
+static inline uint32_t page_word(const struct page *p)
+{
+    return atomic_load_explicit(&p->word, memory_order_relaxed);
+}
+static inline void page_set_word(struct page *p, uint32_t w)
+{
+    atomic_store_explicit(&p->word, w, memory_order_relaxed);
+}
+static inline enum page_state word_state(uint32_t w) { return (enum page_state)(w & 15u); }
+static inline unsigned word_order(uint32_t w) { return (w >> 4) & 15u; }
+static inline enum migratetype word_type(uint32_t w) { return (enum migratetype)((w >> 8) & 7u); }
+static inline uint32_t word_flags(uint32_t w) { return w >> 12; }
+
+static inline enum page_state page_state(const struct page *p) { return word_state(page_word(p)); }
+static inline unsigned page_order(const struct page *p) { return word_order(page_word(p)); }
+static inline enum migratetype page_type(const struct page *p) { return word_type(page_word(p)); }
+static inline pfn_t page_pfn(const struct page *p) { return pfn_make(p->pfn); }
+static inline unsigned page_block_index(const struct page *p) { return p->pfn & (PAGEBLOCK_PAGES - 1); }
+
+/* Flags of a used page; the caller owns the page. */
+static inline void page_set_flags(struct page *p, uint32_t flags)
+{
+    atomic_fetch_or_explicit(&p->word, flags << 12, memory_order_relaxed);
+}
+static inline void page_clear_flags(struct page *p, uint32_t flags)
+{
+    atomic_fetch_and_explicit(&p->word, ~(flags << 12), memory_order_relaxed);
+}
+
+/* Take a reference unless the page is free; false if it is. */
+bool page_try_get(struct page *p);
+const char *page_state_name(enum page_state s);
+const char *migratetype_name(enum migratetype t);
+
+#endif

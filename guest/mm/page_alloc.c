@@ -1,0 +1,305 @@
+/*
+ * page_alloc.c - allocating and freeing pages: zone order, watermarks, the slow path.
+ *
+ * Owns: the order in which a request's possibilities are tried; the high-atomic reserve.
+ * Invariants:
+ *   I1  a unit that leaves here is PAGE_USED with its order and the caller's type, refs 1.
+ *   I2  blocks of MIGRATE_HIGHATOMIC cover at most 1% of the zone (one block in a small zone).
+ *   I3  no lock is held while a hook runs or a page is cleared.
+ * Lock order: per-CPU list lock, then zone lock.
+ * Why: a kernel page in a block of movable pages keeps that block from ever being whole again, so
+ *   it is the last thing tried: before it come a whole free block, clearing one by migration,
+ *   the other kernel type and the reserve.  A movable page in a kernel block can be moved out
+ *   again (a tenant), but costs a copy, so it comes after reclaim.
+ * Cost: the fast path is one per-CPU list operation.
+ */
+#include "page_alloc.h"
+#include "buddy.h"
+#include "pageblock.h"
+#include "pcp.h"
+#include "frameshift/assert.h"
+
+#define SLOW_TRIES 8u
+
+enum migratetype gfp_migratetype(gfp_t gfp)
+{
+    if (gfp & __GFP_MOVABLE) {
+        return MIGRATE_MOVABLE;
+    }
+    return gfp & __GFP_RECLAIMABLE ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE;
+}
+
+enum zone_kind gfp_zone_class(gfp_t gfp)
+{
+    if (gfp & __GFP_DMA) {
+        return ZONE_DMA;
+    }
+    return (gfp & (__GFP_MOVABLE | __GFP_HIGHMEM)) == (__GFP_MOVABLE | __GFP_HIGHMEM) ? ZONE_MOVABLE : ZONE_NORMAL;
+}
+
+/* One request on its way. */
+struct request {
+    gfp_t gfp;
+    unsigned order;
+    enum migratetype type;
+    enum zone_kind class;
+    uint32_t node;
+    const uint8_t *zonelist;
+};
+
+static struct zone *request_zone(const struct mm *mm, const struct request *r, unsigned i)
+{
+    struct zone *z;
+
+    if (i >= MM_ZONES_MAX || r->zonelist[i] == 0xff) {
+        return NULL;
+    }
+    z = &mm->zones[r->zonelist[i]];
+    return (r->gfp & __GFP_THISNODE) && z->node != r->node ? NULL : z;
+}
+
+/* From the lists of the request's own type. */
+static struct page *try_own(struct mm *mm, const struct request *r, enum watermark mark)
+{
+    struct zone *z;
+
+    for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        struct page *p = NULL;
+
+        if (r->order < PCP_ORDERS) {
+            p = pcp_alloc(mm, z, r->order, r->type, mark, r->class, r->gfp);
+        } else if (zone_watermark_ok(z, r->order, mark, r->class, r->gfp)) {
+            spin_lock(&z->lock);
+            p = buddy_alloc(mm, z, r->order, r->type);
+            spin_unlock(&z->lock);
+        }
+        if (fs_likely(p != NULL)) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* Hold the block of a served high-order atomic request back for the next ones (I2). */
+static void highatomic_reserve(struct mm *mm, struct zone *z, struct page *p)
+{
+    uint64_t limit = (z->managed_pages / 100) >> PAGEBLOCK_ORDER;
+
+    spin_lock(&z->lock);
+    if (z->blocks_of[MIGRATE_HIGHATOMIC] < (limit > 1 ? limit : 1)
+        && pageblock_type(mm, page_block(p)) == MIGRATE_UNMOVABLE) {
+        pageblock_set_type(mm, z, page_block(p), MIGRATE_HIGHATOMIC);
+        zone_count(z, ZC_highatomic_reserve, 1);
+    }
+    spin_unlock(&z->lock);
+    pcp_drain(mm, z);
+}
+
+static struct page *try_highatomic(struct mm *mm, const struct request *r)
+{
+    struct zone *z;
+
+    for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        struct page *p = NULL;
+
+        spin_lock(&z->lock);
+        if (zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp)) {
+            p = buddy_alloc(mm, z, r->order, MIGRATE_HIGHATOMIC);
+        }
+        spin_unlock(&z->lock);
+        if (p != NULL) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* Turn high-atomic blocks back into kernel blocks; true if there was one. */
+static bool highatomic_release(struct mm *mm, struct zone *z)
+{
+    bool any = false;
+
+    spin_lock(&z->lock);
+    for (uint32_t b = z->first_block; b < z->end_block && z->blocks_of[MIGRATE_HIGHATOMIC] > 0; b++) {
+        if (mm_pfn_valid(mm, block_pfn(b)) && pageblock_type(mm, b) == MIGRATE_HIGHATOMIC) {
+            bool whole = mm_block(mm, b)->free_pages == PAGEBLOCK_PAGES;
+
+            pageblock_set_type(mm, z, b, whole ? MIGRATE_MOVABLE : MIGRATE_UNMOVABLE);
+            zone_count(z, ZC_highatomic_release, 1);
+            any = true;
+        }
+    }
+    spin_unlock(&z->lock);
+    return any;
+}
+
+static struct page *try_foreign(struct mm *mm, const struct request *r, unsigned allowed)
+{
+    struct zone *z;
+
+    for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        struct page *p = NULL;
+        bool claimed = false;
+
+        spin_lock(&z->lock);
+        if (zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp)) {
+            p = buddy_alloc_fallback(mm, z, r->order, r->type, allowed);
+            claimed = p != NULL && mm_block(mm, page_block(p))->flags & PB_CLAIMED;
+        }
+        spin_unlock(&z->lock);
+        if (claimed) {
+            pcp_drain(mm, z);           /* the block changed its type with pages on the lists */
+        }
+        if (p != NULL) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* Make room on the caller's own time; true if something was gained. */
+static bool make_room(struct mm *mm, const struct request *r)
+{
+    struct zone *z;
+
+    for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        bool enough = zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp);
+
+        if (enough && r->type != MIGRATE_MOVABLE && r->order <= PAGEBLOCK_ORDER && mm->hooks.clear_block != NULL
+            && mm->hooks.clear_block(mm, z, r->type)) {
+            return true;
+        }
+        if ((!enough || r->type == MIGRATE_MOVABLE) && mm->hooks.reclaim != NULL
+            && mm->hooks.reclaim(mm, z, r->order, r->gfp) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void wake_zones(struct mm *mm, const struct request *r)
+{
+    struct zone *z;
+
+    if (!(r->gfp & __GFP_KSWAPD_RECLAIM) || mm->hooks.wake == NULL) {
+        return;
+    }
+    for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        mm->hooks.wake(mm, z);
+    }
+}
+
+void mm_drain(struct mm *mm)
+{
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        pcp_drain(mm, &mm->zones[i]);
+        highatomic_release(mm, &mm->zones[i]);
+    }
+}
+
+FS_NOINLINE static struct page *alloc_slow(struct mm *mm, const struct request *r)
+{
+    bool can_wait = (r->gfp & __GFP_DIRECT_RECLAIM) && !(r->gfp & __GFP_MEMALLOC);
+    bool reserve = (r->gfp & __GFP_HIGH) && r->order > 0 && r->type == MIGRATE_UNMOVABLE;
+    struct zone *first = request_zone(mm, r, 0);
+    struct page *p;
+
+    if (first == NULL) {
+        return NULL;
+    }
+    zone_count_unlocked(first, ZC_alloc_slow, 1);
+    wake_zones(mm, r);
+    p = try_own(mm, r, WMARK_MIN);
+    if (p == NULL && reserve) {
+        p = try_highatomic(mm, r);
+    }
+    for (unsigned tries = 0; p == NULL && can_wait && tries < SLOW_TRIES && make_room(mm, r); tries++) {
+        p = try_own(mm, r, WMARK_MIN);
+    }
+    if (p == NULL) {
+        mm_drain(mm);
+        p = try_own(mm, r, WMARK_MIN);
+    }
+    if (p == NULL) {
+        p = try_foreign(mm, r, FALLBACK_KERNEL | FALLBACK_TENANT);
+    }
+    if (p == NULL) {
+        p = try_foreign(mm, r, FALLBACK_MOVABLE);
+    }
+    if (p == NULL) {
+        zone_count_unlocked(first, ZC_alloc_fail, 1);
+    } else if (reserve) {
+        highatomic_reserve(mm, mm_block_zone(mm, page_block(p)), p);
+    }
+    return p;
+}
+
+struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+{
+    struct request r = { .gfp = gfp, .order = order, .type = gfp_migratetype(gfp), .class = gfp_zone_class(gfp),
+                         .node = node };
+    struct page *p;
+
+    ASSERT_CMP(order, <=, MAX_ORDER);
+    ASSERT_CMP(node, <, mm->node_count);
+    ASSERT((gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE)) != (__GFP_MOVABLE | __GFP_RECLAIMABLE));
+    r.zonelist = mm->zonelist[node][r.class];
+    p = try_own(mm, &r, WMARK_LOW);
+    if (fs_unlikely(p == NULL)) {
+        p = alloc_slow(mm, &r);
+        if (p == NULL) {
+            return NULL;
+        }
+    }
+    page_set_word(p, PAGE_WORD(PAGE_USED, order, r.type, gfp & __GFP_COMP ? PG_COMP : 0));
+    atomic_store_explicit(&p->refs, 1, memory_order_release);
+    if (gfp & __GFP_ZERO) {
+        for (uint64_t i = 0; i < 1ull << order; i++) {
+            arch_page_clear(pfn_make(p->pfn + i));
+        }
+    }
+    return p;
+}
+
+struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
+{
+    unsigned cpu = mm->node_count > 1 ? arch_cpu_id() : 0;
+
+    return alloc_pages_node(mm, mm->cpu_node[cpu < mm->cpus ? cpu : 0], gfp, order);
+}
+
+void page_put(struct mm *mm, struct page *p)
+{
+    uint32_t w = page_word(p);
+    int32_t refs = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
+    unsigned order = word_order(w);
+    struct zone *z;
+
+    ASSERT_CMP(refs, >, 0);
+    ASSERT_CMP(word_state(w), ==, PAGE_USED);
+    if (refs > 1) {
+        return;
+    }
+    z = mm_block_zone(mm, page_block(p));
+    if (fs_likely(order < PCP_ORDERS)) {
+        pcp_free(mm, z, p, order);
+        return;
+    }
+    spin_lock(&z->lock);
+    buddy_free(mm, z, p, order);
+    spin_unlock(&z->lock);
+}
+
+void page_split(struct page *p, unsigned order)
+{
+    uint32_t w = page_word(p);
+    unsigned have = word_order(w);
+
+    ASSERT_CMP(word_state(w), ==, PAGE_USED);
+    ASSERT_CMP(order, <, have);
+    ASSERT_CMP(word_flags(w) & PG_COMP, ==, 0);
+    for (uint32_t i = 0; i < 1u << have; i += 1u << order) {
+        page_set_word(p + i, PAGE_WORD(PAGE_USED, order, word_type(w), word_flags(w)));
+        atomic_store_explicit(&p[i].refs, 1, memory_order_release);
+    }
+}

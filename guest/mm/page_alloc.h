@@ -1,0 +1,29 @@
+/*
+ * page_alloc.h - allocating and freeing pages.
+ *
+ * Source of the terms: Linux's page allocator.  A unit is 2^order pages, aligned to its size.
+ */
+#ifndef GUEST_MM_PAGE_ALLOC_H
+#define GUEST_MM_PAGE_ALLOC_H
+
+#include "zone.h"
+
+/* A used unit with refs 1, or NULL. pre: order <= MAX_ORDER; not both __GFP_MOVABLE and __GFP_RECLAIMABLE. With
+ * __GFP_DIRECT_RECLAIM it may migrate and reclaim; without, it never sleeps and calls no hook but wake.
+ * __GFP_ZERO clears the pages. */
+struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order);
+struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order);
+static inline struct page *alloc_zeroed_page(struct mm *mm, gfp_t gfp) { return alloc_pages(mm, gfp | __GFP_ZERO, 0); }
+
+/* Drop one reference of a used unit's head; the last one frees the unit. */
+void page_put(struct mm *mm, struct page *p);
+/* Cut a used unit with refs 1 into units of order, each with refs 1. pre: not PG_COMP, order < its order */
+void page_split(struct page *p, unsigned order);
+
+enum migratetype gfp_migratetype(gfp_t gfp);
+enum zone_kind gfp_zone_class(gfp_t gfp);
+
+/* Give pages of per-CPU lists and of unused high-atomic blocks back. */
+void mm_drain(struct mm *mm);
+
+#endif

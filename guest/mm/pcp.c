@@ -1,0 +1,140 @@
+/*
+ * pcp.c - per-CPU lists of free units of order 0 to 3.
+ *
+ * Owns: struct pcp.
+ * Invariants:
+ *   I1  a unit on a list is PAGE_PCP, has refs 0, and its block has the list's type: a block that
+ *       changes type while not free as a whole is followed by pcp_drain().
+ *   I2  no unit of an isolated or a high-atomic block stays on a list.
+ *   I3  count <= PCP_CAPACITY, and <= high of its order between calls.
+ * Lock order: pcp lock, then zone lock.
+ * Why: the common allocation touches one lock that no other CPU wants and one struct page.
+ *   The lists are short on purpose: pages that wait here cannot merge, and a kernel page that is
+ *   reused from here is not the lowest one.
+ * Cost: hit: one uncontended exchange.  Every batch-th call takes the zone lock.
+ */
+#include "pcp.h"
+#include "buddy.h"
+#include "pageblock.h"
+#include "frameshift/assert.h"
+
+static uint32_t scaled(uint32_t n, unsigned order)
+{
+    return n >> order > 0 ? n >> order : 1;
+}
+
+static struct pcp *this_pcp(const struct mm *mm, const struct zone *z)
+{
+    unsigned cpu = arch_cpu_id();
+
+    return &z->pcp[cpu < mm->cpus ? cpu : 0];
+}
+
+/* Up to a batch of units, as far as the zone stays above mark. pre: pcp lock held */
+FS_NOINLINE static void refill(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, enum migratetype type,
+                               enum watermark mark, enum zone_kind class, gfp_t gfp)
+{
+    /* What a request takes from the reserve is for itself alone. */
+    uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : scaled(mm->pcp_batch, order);
+
+    spin_lock(&z->lock);
+    while (l->count < batch && zone_watermark_ok(z, order, mark, class, gfp)) {
+        struct page *p = buddy_alloc(mm, z, order, type);
+
+        if (p == NULL) {
+            break;
+        }
+        page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
+        l->pages[l->count++] = p;
+    }
+    zone_count(z, ZC_pcp_refill, 1);
+    spin_unlock(&z->lock);
+}
+
+struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum watermark mark,
+                       enum zone_kind class, gfp_t gfp)
+{
+    struct pcp *pcp = this_pcp(mm, z);
+    struct pcp_list *l = &pcp->lists[order][type];
+    struct page *p = NULL;
+
+    spin_lock(&pcp->lock);
+    if (fs_unlikely(l->count == 0)) {
+        refill(mm, z, l, order, type, mark, class, gfp);
+    }
+    if (fs_likely(l->count > 0)) {
+        p = l->pages[--l->count];
+    }
+    spin_unlock(&pcp->lock);
+    return p;
+}
+
+/* Give the oldest n units of a list back. pre: pcp lock held */
+FS_NOINLINE static void flush(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, uint32_t n)
+{
+    spin_lock(&z->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        buddy_free(mm, z, l->pages[i], order);
+    }
+    zone_count(z, ZC_pcp_flush, 1);
+    spin_unlock(&z->lock);
+    for (uint32_t i = n; i < l->count; i++) {
+        l->pages[i - n] = l->pages[i];
+    }
+    l->count -= n;
+}
+
+void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    struct pcp *pcp = this_pcp(mm, z);
+    enum migratetype type;
+    struct pcp_list *l;
+
+    spin_lock(&pcp->lock);
+    type = pageblock_type(mm, page_block(p));       /* under the lock: I2 */
+    if (fs_unlikely(type >= MIGRATE_PCP_TYPES)) {
+        spin_lock(&z->lock);
+        buddy_free(mm, z, p, order);
+        spin_unlock(&z->lock);
+        spin_unlock(&pcp->lock);
+        return;
+    }
+    l = &pcp->lists[order][type];
+    page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
+    l->pages[l->count++] = p;
+    if (fs_unlikely(l->count >= scaled(mm->pcp_high, order))) {
+        flush(mm, z, l, order, l->count < scaled(mm->pcp_batch, order) ? l->count : scaled(mm->pcp_batch, order));
+    }
+    spin_unlock(&pcp->lock);
+}
+
+void pcp_drain(struct mm *mm, struct zone *z)
+{
+    for (unsigned cpu = 0; cpu < mm->cpus; cpu++) {
+        struct pcp *pcp = &z->pcp[cpu];
+
+        spin_lock(&pcp->lock);
+        for (unsigned order = 0; order < PCP_ORDERS; order++) {
+            for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
+                if (pcp->lists[order][t].count != 0) {
+                    flush(mm, z, &pcp->lists[order][t], order, pcp->lists[order][t].count);
+                }
+            }
+        }
+        spin_unlock(&pcp->lock);
+    }
+}
+
+uint64_t pcp_pages(const struct mm *mm, const struct zone *z)
+{
+    uint64_t n = 0;
+
+    for (unsigned cpu = 0; cpu < mm->cpus; cpu++) {
+        for (unsigned order = 0; order < PCP_ORDERS; order++) {
+            for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
+                n += (uint64_t)z->pcp[cpu].lists[order][t].count << order;
+            }
+        }
+    }
+    return n;
+}

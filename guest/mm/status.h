@@ -1,0 +1,17 @@
+/*
+ * status.h - the answers of the guest memory core.
+ *
+ * The guest kernel is a program of its own; its callers expect the classic four.
+ */
+#ifndef GUEST_MM_STATUS_H
+#define GUEST_MM_STATUS_H
+
+typedef enum mm_status {
+    MM_OK,
+    MM_EINVAL,      /* bad range, bad argument: nothing was changed */
+    MM_EBUSY,       /* a page is in the way; the out parameter names it */
+    MM_EAGAIN,      /* may succeed later */
+    MM_ENOMEM,
+} mm_status_t;
+
+#endif

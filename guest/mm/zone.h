@@ -1,0 +1,250 @@
+/*
+ * zone.h - pageblocks, zones, nodes, and the root of the guest's memory.
+ *
+ * Owns: struct pageblock, struct zone, struct mm and their read-only accessors.
+ *
+ * A free unit of order 0 to 8 is on the list of its order in its own pageblock; a
+ * pageblock that is free as a whole is on none, it is marked PAGEBLOCK_ORDER in
+ * order_mask.  A zone's free area (order x migratetype) is the set of its blocks of that
+ * type with such a unit.  So a free page is always on its block's list, a block
+ * changes type by moving at most ten bits, and "the lowest block with a free unit of
+ * order o" is a bit scan.  Units of order 10 are aligned pairs of free blocks.
+ */
+#ifndef GUEST_MM_ZONE_H
+#define GUEST_MM_ZONE_H
+
+#include "../lib/blockmap.h"
+#include "../lib/spinlock.h"
+#include "gfp.h"
+#include "page.h"
+#include "status.h"
+
+#define MM_NODES_MAX   8u
+#define MM_ZONES_MAX   (MM_NODES_MAX * 3u)
+#define FREE_ORDERS    (PAGEBLOCK_ORDER + 1u)       /* stored orders: 0 .. PAGEBLOCK_ORDER */
+#define PCP_ORDERS     4u
+#define PCP_CAPACITY   64u
+#define BLOCK_NONE     UINT32_MAX
+
+/* Flags of a pageblock. */
+#define PB_OFFLINE     0x01u                        /* not a block of any zone */
+#define PB_SKIP        0x02u                        /* compaction found nothing to move here */
+#define PB_SOURCE      0x04u                        /* being emptied: no target for migration */
+#define PB_RESIDUAL    0x08u                        /* isolated with pages that cannot leave */
+#define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
+
+struct pageblock {                                  /* all fields: zone lock */
+    uint16_t head[PAGEBLOCK_ORDER];                 /* first free unit of each order, PAGE_LINK_NONE if none */
+    uint16_t order_mask;                            /* bit o: a free unit of order o is here */
+    uint16_t free_pages;                            /* in PAGE_FREE units */
+    uint16_t reserved_pages;                        /* PAGE_RESERVED and PAGE_HOLE */
+    _Atomic uint8_t type;                           /* enum migratetype; read without the lock */
+    uint8_t saved_type;                             /* before MIGRATE_ISOLATE */
+    uint8_t zone;                                   /* index in mm.zones; constant while online */
+    uint8_t flags;                                  /* PB_* */
+    uint16_t isolations;                            /* overlapping isolation requests */
+    uint16_t unused;
+};
+_Static_assert(sizeof(struct pageblock) == 32, "two pageblocks a cache line");
+
+struct section {
+    struct page *map;                               /* SECTION_PAGES; NULL: not present */
+    struct pageblock *blocks;                       /* SECTION_BLOCKS */
+};
+
+enum zone_kind { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, ZONE_KINDS };
+enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
+
+/* X(name): counters of a zone, read without its lock. */
+#define ZONE_COUNTER_LIST(X)                                                          \
+    X(alloc)                /* units handed out by the buddy lists */                 \
+    X(free)                                                                           \
+    X(pcp_refill)                                                                     \
+    X(pcp_flush)                                                                      \
+    X(fallback)             /* served by a block of another type */                   \
+    X(fallback_fragmenting) /* ... that was not free as a whole */                    \
+    X(fallback_kernel)      /* of those: unmovable from reclaimable, or the reverse */ \
+    X(fallback_tenant)      /* of those: movable into a kernel block */               \
+    X(fallback_claim)       /* the block changed its type */                          \
+    X(block_cleared)        /* blocks whose movable pages were moved out for a claim */ \
+    X(highatomic_reserve)                                                             \
+    X(highatomic_release)                                                             \
+    X(isolate)                                                                        \
+    X(isolate_undo)                                                                   \
+    X(alloc_slow)           /* allocations that left the fast path */                 \
+    X(alloc_fail)                                                                     \
+    X(pgmigrate_success)                                                              \
+    X(pgmigrate_fail)                                                                 \
+    X(compact_run)                                                                    \
+    X(compact_migrate_scanned)                                                        \
+    X(compact_free_scanned)                                                           \
+    X(compact_success)                                                                \
+    X(compact_deferred)
+enum zone_counter {
+#define X(name) ZC_##name,
+    ZONE_COUNTER_LIST(X)
+#undef X
+    ZONE_COUNTERS
+};
+
+struct pcp_list {
+    uint32_t count;
+    struct page *pages[PCP_CAPACITY];
+};
+struct pcp {                                        /* one a CPU and zone */
+    struct spinlock lock;
+    struct pcp_list lists[PCP_ORDERS][MIGRATE_PCP_TYPES];
+};
+
+struct zone {
+    FS_ALIGNED(64) struct spinlock lock;
+    _Atomic uint64_t free_pages;                    /* in PAGE_FREE units of any type but ISOLATE */
+    uint64_t isolated_free_pages;
+    uint64_t watermark[WMARKS];
+    uint64_t reserve[ZONE_KINDS];                   /* kept from requests that a higher kind could serve */
+    uint64_t free_units[FREE_ORDERS][MIGRATE_TYPES];
+    struct blockmap area[FREE_ORDERS][MIGRATE_TYPES];   /* members: block - first_block */
+    uint64_t blocks_of[MIGRATE_TYPES];
+    uint32_t first_block, end_block;                /* span; holes are blocks of PAGE_HOLE pages */
+    uint64_t present_pages, managed_pages;
+    uint8_t id, node, kind;
+    bool low_signalled;
+    struct pcp *pcp;                                /* [cpus] */
+    _Atomic uint64_t counters[ZONE_COUNTERS];
+    /* compaction */
+    uint32_t compact_considered, compact_defer_shift;
+    unsigned compact_order_failed;
+};
+
+/* Where blocks for unmovable and reclaimable pages come from. */
+enum claim_policy {
+    CLAIM_LARGEST_LOWEST,   /* the largest free unit of the other types, of those the lowest */
+    CLAIM_NEXT_BLOCK,       /* the block next to those already claimed; its contents move out */
+    CLAIM_CLEAR_FIRST,      /* first clear movable pages out of claimed blocks, then as above */
+};
+
+struct mm;
+struct migrate_ops {
+    /* Move the contents and the owner's references of from to to, a used unit of the same order and type on which the
+     * caller has set nothing but the state.  The caller holds a reference on from; when MM_OK comes back, the owner's
+     * reference on from is gone and to has refs 1 that belongs to the owner.  MM_EAGAIN: not now; MM_EBUSY: not at all.
+     * No lock is held. */
+    mm_status_t (*move)(void *ctx, struct page *from, struct page *to);
+    void *ctx;
+};
+
+struct mm_hooks {
+    /* Make a whole block of zone for type by moving pages out; false if none could be made. May sleep. */
+    bool (*clear_block)(struct mm *mm, struct zone *zone, enum migratetype type);
+    /* Direct reclaim or compaction for a request; the pages gained, 0 for no progress. May sleep. */
+    uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
+    /* Free memory of zone fell under the low mark, or the last spare block went. Never sleeps, no lock is held. */
+    void (*wake)(struct mm *mm, struct zone *zone);
+};
+
+struct mm_range { pfn_t start, end; uint32_t node; };
+
+struct mm_config {
+    const struct mm_range *ram;                     /* sorted, disjoint; the rest are holes */
+    size_t ram_count;
+    uint64_t dma_pages;                             /* pfns below it form the DMA zone; 0: none. A multiple of a block */
+    uint64_t kernelcore_pages;                      /* 0: no MOVABLE zone */
+    uint64_t min_free_pages;                        /* 0: by the size of memory */
+    unsigned cpus;
+    uint32_t pcp_batch, pcp_high;                   /* 0: defaults */
+    enum claim_policy policy;
+    bool movable_low;                               /* movable pages from the lowest block too (default: the highest) */
+    void *(*boot_alloc)(void *ctx, size_t bytes, size_t align);   /* zeroed, never freed; NULL: out of memory */
+    void *boot_ctx;
+};
+
+struct mm {
+    struct section *sections;
+    uint32_t section_count;
+    uint64_t end_pfn;
+    struct zone *zones;
+    uint32_t zone_count, node_count;
+    uint8_t zonelist[MM_NODES_MAX][ZONE_KINDS][MM_ZONES_MAX];   /* zone ids by preference, 0xff ends */
+    uint8_t cpu_node[ARCH_CPUS_MAX];
+    unsigned cpus;
+    uint32_t pcp_batch, pcp_high;                   /* of order 0; halved with each order */
+    uint32_t spare_blocks;                          /* wake when fewer blocks are free as a whole */
+    enum claim_policy policy;
+    bool movable_low;
+    uint64_t dma_pages, kernelcore_pages, min_free_pages;
+    struct mm_hooks hooks;
+    struct migrate_ops migrate;
+};
+
+/* ---- accessors ---- */
+
+static inline bool mm_pfn_valid(const struct mm *mm, pfn_t pfn)
+{
+    return pfn.n < mm->end_pfn && mm->sections[pfn.n >> SECTION_SHIFT].map != NULL;
+}
+/* pre: mm_pfn_valid(mm, pfn) */
+static inline struct page *mm_page(const struct mm *mm, pfn_t pfn)
+{
+    return &mm->sections[pfn.n >> SECTION_SHIFT].map[pfn.n & (SECTION_PAGES - 1)];
+}
+/* pre: the block's section is present */
+static inline struct pageblock *mm_block(const struct mm *mm, uint32_t block)
+{
+    return &mm->sections[block / SECTION_BLOCKS].blocks[block % SECTION_BLOCKS];
+}
+static inline pfn_t block_pfn(uint32_t block) { return pfn_make((uint64_t)block << PAGEBLOCK_ORDER); }
+static inline uint32_t pfn_block(pfn_t pfn) { return (uint32_t)(pfn.n >> PAGEBLOCK_ORDER); }
+static inline uint32_t page_block(const struct page *p) { return p->pfn >> PAGEBLOCK_ORDER; }
+static inline struct page *mm_block_page(const struct mm *mm, uint32_t block)
+{
+    return mm_page(mm, block_pfn(block));
+}
+static inline struct zone *mm_block_zone(const struct mm *mm, uint32_t block)
+{
+    return &mm->zones[mm_block(mm, block)->zone];
+}
+static inline bool migratetype_is_kernel(enum migratetype t)
+{
+    return t == MIGRATE_UNMOVABLE || t == MIGRATE_RECLAIMABLE;
+}
+
+static inline uint64_t zone_free_pages(const struct zone *z)
+{
+    return atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+}
+/* pre: the zone lock is held; each counter is only counted under it, or never. */
+static inline void zone_count(struct zone *z, enum zone_counter c, uint64_t n)
+{
+    uint64_t was = atomic_load_explicit(&z->counters[c], memory_order_relaxed);
+    atomic_store_explicit(&z->counters[c], was + n, memory_order_relaxed);
+}
+/* The same for counters that are never counted under the lock. */
+static inline void zone_count_unlocked(struct zone *z, enum zone_counter c, uint64_t n)
+{
+    atomic_fetch_add_explicit(&z->counters[c], n, memory_order_relaxed);
+}
+static inline uint64_t zone_counter(const struct zone *z, enum zone_counter c)
+{
+    return atomic_load_explicit(&z->counters[c], memory_order_relaxed);
+}
+const char *zone_counter_name(enum zone_counter c);
+const char *zone_kind_name(enum zone_kind k);
+
+/* ---- zone.c ---- */
+
+/* Build nodes, zones, sections; every RAM page is PAGE_RESERVED, every other PAGE_HOLE.
+ * MM_EINVAL: unsorted, empty or overlapping ranges, too many nodes or CPUs, a node that another one encloses;
+ * MM_ENOMEM: boot_alloc said no. */
+mm_status_t mm_init(struct mm *mm, const struct mm_config *config) FS_MUST_CHECK;
+/* Give [start, end) of PAGE_RESERVED pages to the allocator; returns how many pages (others are left alone). */
+uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end);
+/* Boot memory is known: blocks that keep reserved pages will never be whole, so they serve kernel requests first. */
+void mm_boot_done(struct mm *mm);
+/* Set watermarks anew from managed pages and mm->min_free_pages. */
+void mm_setup_watermarks(struct mm *mm);
+/* True if a request of order from a caller of kind class leaves mark pages (less by what gfp allows). */
+bool zone_watermark_ok(const struct zone *z, unsigned order, enum watermark mark, enum zone_kind class, gfp_t gfp);
+uint64_t mm_counter(const struct mm *mm, enum zone_counter c);
+uint64_t mm_free_pages(const struct mm *mm);
+
+#endif

@@ -1,0 +1,155 @@
+/*
+ * guest_fixture.c - a small guest memory for tests, and a naive model of it.
+ *
+ * Owns: the fixture's boot memory.
+ * Why: every property test of the guest core needs the same three things: a memory, a
+ *   seeded source of randomness and a model that is too simple to be wrong.
+ * Cost: the model's queries are linear in the pages.
+ */
+#include "guest_fixture.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void *boot_alloc(void *ctx, size_t bytes, size_t align)
+{
+    struct fixture *f = ctx;
+    void *p;
+
+    if (f->boot_fail_at != 0 && f->boot_count + 1 == f->boot_fail_at) {
+        return NULL;
+    }
+    p = aligned_alloc(align, (bytes + align - 1) / align * align);
+    if (p != NULL) {
+        memset(p, 0, bytes);
+        f->boot = realloc(f->boot, sizeof(void *) * (f->boot_count + 1));
+        f->boot[f->boot_count++] = p;
+    }
+    return p;
+}
+
+mm_status_t fixture_try_init(struct fixture *f, struct mm_config *config)
+{
+    config->boot_alloc = boot_alloc;
+    config->boot_ctx = f;
+    return mm_init(&f->mm, config);
+}
+
+void fixture_init_config(struct fixture *f, struct mm_config *config, uint64_t reserved)
+{
+    *f = (struct fixture){ .boot = NULL };
+    assert_int_equal(fixture_try_init(f, config), MM_OK);
+    mm_free_boot(&f->mm, pfn_make(reserved), pfn_make(f->mm.end_pfn));
+    mm_boot_done(&f->mm);
+}
+
+void fixture_init(struct fixture *f, uint64_t pages, uint64_t reserved, unsigned cpus)
+{
+    struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = cpus };
+
+    fixture_init_config(f, &config, reserved);
+}
+
+void fixture_free(struct fixture *f)
+{
+    for (size_t i = 0; i < f->boot_count; i++) {
+        free(f->boot[i]);
+    }
+    free(f->boot);
+    *f = (struct fixture){ .boot = NULL };
+}
+
+static void print_fault(void *ctx, enum mm_fault fault, pfn_t pfn, uint64_t is, uint64_t should_be)
+{
+    fprintf(stderr, "seed %llu: %s at pfn %#llx: %s (is %llu, should be %llu)\n", *(unsigned long long *)ctx, mm_fault_name(fault),
+            (unsigned long long)pfn.n, mm_fault_text(fault), (unsigned long long)is, (unsigned long long)should_be);
+}
+
+void check_mm(const struct mm *mm, uint64_t seed)
+{
+    unsigned long long s = seed;
+    uint64_t faults = mm_fsck(mm, print_fault, &s);
+
+    assert_int_equal(faults, 0);
+}
+
+uint64_t rng_next(struct rng *r)
+{
+    uint64_t x = r->state += 0x9e3779b97f4a7c15ull;     /* splitmix64, public domain */
+
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+uint64_t test_seed(uint64_t otherwise)
+{
+    const char *s = getenv("FRAMESHIFT_SEED");
+
+    return s != NULL ? strtoull(s, NULL, 0) : otherwise;
+}
+
+void model_init(struct model *m, const struct mm *mm)
+{
+    *m = (struct model){ .pages = mm->end_pfn, .owner = calloc(mm->end_pfn, sizeof(uint32_t)), .next_owner = 2 };
+    assert_non_null(m->owner);
+    for (uint64_t pfn = 0; pfn < mm->end_pfn; pfn++) {
+        const struct page *p = mm_pfn_valid(mm, pfn_make(pfn)) ? mm_page(mm, pfn_make(pfn)) : NULL;
+        m->owner[pfn] = p == NULL || page_state(p) == PAGE_HOLE || page_state(p) == PAGE_RESERVED;
+    }
+}
+
+void model_free(struct model *m)
+{
+    free(m->owner);
+}
+
+uint32_t model_take(struct model *m, const struct page *p, unsigned order)
+{
+    uint32_t owner = m->next_owner++;
+
+    assert_int_equal(p->pfn & ((1u << order) - 1), 0);
+    assert_true(p->pfn + (1ull << order) <= m->pages);
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        assert_int_equal(m->owner[p->pfn + i], 0);
+        m->owner[p->pfn + i] = owner;
+    }
+    return owner;
+}
+
+void model_give(struct model *m, const struct page *p, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        assert_true(m->owner[p->pfn + i] > 1);
+        m->owner[p->pfn + i] = 0;
+    }
+}
+
+bool model_has_run(const struct model *m, unsigned order)
+{
+    for (uint64_t start = 0; start + (1ull << order) <= m->pages; start += 1ull << order) {
+        uint64_t i = 0;
+
+        while (i < 1ull << order && m->owner[start + i] == 0) {
+            i++;
+        }
+        if (i == 1ull << order) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t model_free_pages(const struct model *m)
+{
+    uint64_t n = 0;
+
+    for (uint64_t i = 0; i < m->pages; i++) {
+        n += m->owner[i] == 0;
+    }
+    return n;
+}

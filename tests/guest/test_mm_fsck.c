@@ -1,0 +1,206 @@
+/* test_mm_fsck.c - every corruption that mm_fsck() claims to find is planted, found by name, and undone. */
+#include "guest_fixture.h"
+#include "buddy.h"
+#include "pageblock.h"
+#include "pcp.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+static unsigned found[MM_FAULTS];
+
+static void record(void *ctx, enum mm_fault fault, pfn_t pfn, uint64_t is, uint64_t should_be)
+{
+    (void)ctx;
+    (void)pfn;
+    (void)is;
+    (void)should_be;
+    found[fault]++;
+}
+
+static struct fixture f;
+static struct page *used[3000];
+static bool planted[MM_FAULTS];
+
+/* Memory with everything in it: lists of many orders, all types, per-CPU pages, reserved pages, a hole. */
+static void setup(void)
+{
+    struct mm_range ram[] = { { pfn_make(0), pfn_make(160), 0 }, { pfn_make(256), pfn_make(16384), 0 } };
+    struct mm_config config = { .ram = ram, .ram_count = 2, .cpus = 2 };
+
+    fixture_init_config(&f, &config, 100);
+    for (unsigned i = 0; i < 3000; i++) {
+        gfp_t gfp = i % 3 == 0 ? GFP_KERNEL : i % 3 == 1 ? GFP_HIGH_MOVABLE : GFP_KERNEL | __GFP_RECLAIMABLE;
+        used[i] = alloc_pages(&f.mm, gfp, i % 7 == 0 ? 2 : 0);
+        assert_non_null(used[i]);
+    }
+    for (unsigned i = 0; i < 3000; i += 5) {
+        page_put(&f.mm, used[i]);
+        used[i] = NULL;
+    }
+    check_mm(&f.mm, 0);
+}
+
+static void expect_fault(enum mm_fault fault)
+{
+    memset(found, 0, sizeof(found));
+    assert_true(mm_fsck(&f.mm, record, NULL) > 0);
+    if (found[fault] == 0) {
+        fail_msg("%s was planted and not found", mm_fault_name(fault));
+    }
+    planted[fault] = true;
+}
+
+static struct page *page_in_state(enum page_state state, unsigned min_order)
+{
+    for (uint64_t pfn = 0; pfn < f.mm.end_pfn; pfn++) {
+        struct page *p = mm_page(&f.mm, pfn_make(pfn));
+        if (page_state(p) == state && page_order(p) >= min_order && page_order(p) < PAGEBLOCK_ORDER) {
+            return p;
+        }
+    }
+    fail_msg("no page in state %s", page_state_name(state));
+    return NULL;
+}
+
+/* Change a place (of at most eight bytes, little-endian), expect the fault, put it back. */
+#define PLANT(place, value, fault)                                                    \
+    do {                                                                              \
+        unsigned char saved_[sizeof(place)];                                          \
+        uint64_t value_ = (uint64_t)(value);                                          \
+        memcpy(saved_, (void *)&(place), sizeof(place));                              \
+        memcpy((void *)&(place), &value_, sizeof(place));                             \
+        expect_fault(fault);                                                          \
+        memcpy((void *)&(place), saved_, sizeof(place));                              \
+        check_mm(&f.mm, 0);                                                           \
+    } while (0)
+#define PLANT_WORD(where, value, fault)                                              \
+    do {                                                                              \
+        struct page *page_ = (where);                                                 \
+        uint32_t saved_ = page_word(page_);                                           \
+        page_set_word(page_, (value));                                                \
+        expect_fault(fault);                                                          \
+        page_set_word(page_, saved_);                                                 \
+        check_mm(&f.mm, 0);                                                           \
+    } while (0)
+
+static void plant_in_pages(void)
+{
+    struct page *u = page_in_state(PAGE_USED, 0), *big = page_in_state(PAGE_USED, 2), *free = page_in_state(PAGE_FREE, 0);
+
+    PLANT(u->pfn, u->pfn + 1, MM_FAULT_PFN);
+    PLANT_WORD(big + 1, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_STATE);
+    PLANT_WORD(u, 15, MM_FAULT_STATE);
+    PLANT_WORD(u, 0, MM_FAULT_ORPHAN);
+    PLANT_WORD(u, PAGE_WORD(PAGE_USED, 11, 0, 0), MM_FAULT_ALIGN);
+    PLANT_WORD(big, PAGE_WORD(PAGE_USED, 2, MIGRATE_ISOLATE, 0), MM_FAULT_TYPE);
+    PLANT(u->refs, 0, MM_FAULT_REFS);
+    PLANT(free->refs, 1, MM_FAULT_REFS);
+    PLANT((big + 1)->refs, 1, MM_FAULT_REFS);
+}
+
+/* A block of kernel type with free units of order 0 on both sides. */
+static uint32_t listed_block(void)
+{
+    for (uint32_t b = 0; b < f.mm.end_pfn >> PAGEBLOCK_ORDER; b++) {
+        const struct pageblock *pb = mm_block(&f.mm, b);
+        if (pb->head[0] != PAGE_LINK_NONE && (mm_block_page(&f.mm, b) + pb->head[0])->free_next != PAGE_LINK_NONE) {
+            return b;
+        }
+    }
+    fail_msg("no block with two free pages");
+    return 0;
+}
+
+static void plant_in_blocks(void)
+{
+    uint32_t b = listed_block();
+    struct zone *z = &f.mm.zones[0];
+    struct pageblock *pb = mm_block(&f.mm, b);
+    struct page *first = mm_block_page(&f.mm, b), *head = first + pb->head[0];
+    uint32_t other = 0, whole = buddy_whole_block(&f.mm.zones[0], 0);
+
+    PLANT(head->free_next, PAGE_LINK_NONE, MM_FAULT_LIST_COUNT);
+    PLANT((first + head->free_next)->free_prev, 511, MM_FAULT_LIST_LINK);
+    PLANT(head->free_next, 600, MM_FAULT_LIST_LINK);
+    PLANT_WORD(head, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_LIST_MEMBER);
+    PLANT(pb->order_mask, pb->order_mask ^ 1u, MM_FAULT_ORDER_MASK);
+    PLANT(pb->free_pages, pb->free_pages + 1, MM_FAULT_BLOCK_FREE);
+    PLANT(pb->reserved_pages, pb->reserved_pages + 1, MM_FAULT_BLOCK_RESERVED);
+    PLANT(pb->zone, 3, MM_FAULT_BLOCK_ZONE);
+    PLANT(pb->isolations, 1, MM_FAULT_ISOLATION);
+    PLANT(pb->type, MIGRATE_TYPES, MM_FAULT_TYPE);
+    PLANT(pb->type, MIGRATE_HIGHATOMIC, MM_FAULT_AREA);
+    PLANT(pb->type, MIGRATE_HIGHATOMIC, MM_FAULT_ZONE_BLOCKS);
+    pageblock_set_type(&f.mm, z, whole, MIGRATE_UNMOVABLE);
+    expect_fault(MM_FAULT_WHOLE_TYPE);
+    pageblock_set_type(&f.mm, z, whole, MIGRATE_MOVABLE);
+    /* A bit in the free area of another order and of another type. */
+    while (mm_block(&f.mm, other)->order_mask & 1u) {
+        other++;
+    }
+    blockmap_set(&z->area[0][MIGRATE_RECLAIMABLE], other);
+    expect_fault(MM_FAULT_AREA);
+    blockmap_clear(&z->area[0][MIGRATE_RECLAIMABLE], other);
+    check_mm(&f.mm, 0);
+    PLANT(z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE].count, 0, MM_FAULT_AREA_SUMMARY);
+    /* Two free buddies that were not merged. */
+    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER);
+    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER - 1);
+    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole) + 256, PAGEBLOCK_ORDER - 1);
+    expect_fault(MM_FAULT_UNMERGED);
+    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER - 1);
+    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole) + 256, PAGEBLOCK_ORDER - 1);
+    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER);
+    check_mm(&f.mm, 0);
+}
+
+static void plant_in_zone(void)
+{
+    struct zone *z = &f.mm.zones[0];
+    struct pcp_list *l = NULL;
+
+    PLANT(z->free_pages, zone_free_pages(z) + 1, MM_FAULT_ZONE_FREE);
+    PLANT(z->isolated_free_pages, 7, MM_FAULT_ZONE_FREE);
+    PLANT(z->free_units[3][MIGRATE_MOVABLE], 999, MM_FAULT_ZONE_UNITS);
+    PLANT(z->managed_pages, z->managed_pages - 1, MM_FAULT_ZONE_MANAGED);
+    PLANT(z->watermark[WMARK_LOW], 0, MM_FAULT_WATERMARK);
+    for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
+        l = z->pcp[0].lists[0][t].count > 1 ? &z->pcp[0].lists[0][t] : l;
+    }
+    assert_non_null(l);
+    PLANT(l->count, l->count - 1, MM_FAULT_PCP_COUNT);
+    PLANT(l->pages[0], l->pages[1], MM_FAULT_PCP_MEMBER);
+    PLANT(l->pages[0], page_in_state(PAGE_USED, 0), MM_FAULT_PCP_MEMBER);
+    for (uint64_t pfn = 0; pfn < f.mm.end_pfn; pfn++) {        /* a page of another type's block, in the right state */
+        struct page *p = mm_page(&f.mm, pfn_make(pfn));
+        if (page_word(p) << 24 == PAGE_WORD(PAGE_PCP, 0, 0, 0) << 24 && pageblock_type(&f.mm, page_block(p)) != pageblock_type(&f.mm, page_block(l->pages[0]))) {
+            PLANT(l->pages[0], p, MM_FAULT_PCP_TYPE);
+            break;
+        }
+    }
+}
+
+static void test_every_fault(void **state)
+{
+    (void)state;
+    setup();
+    plant_in_pages();
+    plant_in_blocks();
+    plant_in_zone();
+    for (unsigned i = 0; i < MM_FAULTS; i++) {
+        if (!planted[i]) {
+            fail_msg("%s is never planted", mm_fault_name((enum mm_fault)i));
+        }
+    }
+    fixture_free(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_fault) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
