@@ -16,7 +16,8 @@ OPT      ?= -O2 -g
 SAN      ?=
 CFLAGS_ALL = $(CSTD) $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"' $(CFLAGS)
 # libxenctrl's unstable interface and Xen's public headers are asked for by name, by the backends only.
-XEN_DEFS := -D__XEN_TOOLS__ -D__XEN_INTERFACE_VERSION__=0x00041100
+# The backends alone compile as gnu11: those headers use anonymous members by an extension.
+XEN_DEFS := -std=gnu11 -D__XEN_TOOLS__ -D__XEN_INTERFACE_VERSION__=0x00041100
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 

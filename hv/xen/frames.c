@@ -1,0 +1,363 @@
+/*
+ * frames.c - who owns each frame, found without any effect.
+ *
+ * Owns: frames(), m2p(), types(), query_offline(), the mapping of Xen's
+ * machine-to-physical table.
+ * Invariants:
+ *  I1  nothing here changes a frame, a domain or the heap.
+ *  I2  a PV owner is exact: Xen answers a PV domain's getpageframeinfo3 with
+ *      anything but XTAB only where that domain owns the frame.
+ *  I3  a translated owner is deduced: the frame's M2P entry names a gfn, and that gfn is
+ *      populated in exactly one translated domain.  With several candidates the frame
+ *      is asked about one by one (refs.c) as long as that is cheap, else AMBIGUOUS.
+ *  I4  a frame number is looked at only below max_mfn and inside RAM.
+ * Why PV domains first: what a PV guest owns must never be deduced from the M2P,
+ * of which the guest writes its own entries.
+ * Cost: one hypercall per 1024 frames and PV domain for the frames not yet
+ * claimed, one per 1024 deduced frames and translated domain, one per 1024 frames
+ * for the offline state.
+ */
+#include "xen_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "frameshift/assert.h"
+
+/* ---- the machine-to-physical table ---- */
+
+static fs_status_t m2p_open(struct xen_be *x, struct fs_error *err)
+{
+    if (x->m2p_chunks) {
+        return FS_OK;
+    }
+    size_t count = (size_t)((x->max_mfn + XEN_M2P_CHUNK_ENTRIES - 1) / XEN_M2P_CHUNK_ENTRIES);
+    const uint64_t **chunks = calloc(count, sizeof *chunks);
+    xen_pfn_t *extents = calloc(count, sizeof *extents);
+    if (!chunks || !extents) {
+        free(chunks);
+        free(extents);
+        return fs_fail(err, FS_NO_MEMORY, "no memory for the M2P's %zu chunks", count);
+    }
+    if (xc_machphys_mfn_list(x->xch, count, extents) != 0) {
+        fs_status_t s = xen_fail(err, errno, "cannot find Xen's M2P table");
+        free(chunks);
+        free(extents);
+        return s;
+    }
+    x->m2p_chunks = chunks;
+    x->m2p_extents = extents;
+    x->m2p_chunk_count = count;
+    return FS_OK;
+}
+
+static fs_status_t m2p_map(struct xen_be *x, size_t chunk, struct fs_error *err)
+{
+    size_t pages = XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES;
+    xen_pfn_t list[XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES];
+    for (size_t i = 0; i < pages; i++) {
+        list[i] = x->m2p_extents[chunk] + i;
+    }
+    void *p = xenforeignmemory_map(x->fmem, DOMID_XEN, PROT_READ, pages, list, NULL);
+    if (!p) {
+        return xen_fail(err, errno, "cannot map chunk %zu of Xen's M2P table", chunk);
+    }
+    x->m2p_chunks[chunk] = p;
+    return FS_OK;
+}
+
+fs_status_t xen_m2p_entry(struct xen_be *x, uint64_t mfn, uint64_t *gfn, struct fs_error *err)
+{
+    *gfn = FS_FRAME_NONE;
+    if (mfn >= x->max_mfn) {                            /* I4 */
+        return FS_OK;
+    }
+    fs_status_t s = m2p_open(x, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    size_t chunk = (size_t)(mfn / XEN_M2P_CHUNK_ENTRIES);
+    if (!x->m2p_chunks[chunk] && (s = m2p_map(x, chunk, err)) != FS_OK) {
+        return s;
+    }
+    /* A running guest may write the entry: read it once. */
+    uint64_t v = *(const volatile uint64_t *)&x->m2p_chunks[chunk][mfn % XEN_M2P_CHUNK_ENTRIES];
+    /* Xen marks "none" and "shared" by values no frame number can have. */
+    *gfn = v >> (52 - FS_PAGE_SHIFT) ? FS_FRAME_NONE : v;
+    return FS_OK;
+}
+
+void xen_m2p_close(struct xen_be *x)
+{
+    for (size_t i = 0; i < x->m2p_chunk_count; i++) {
+        if (x->m2p_chunks[i]) {
+            xenforeignmemory_unmap(x->fmem, (void *)(uintptr_t)x->m2p_chunks[i], XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES);
+        }
+    }
+    free(x->m2p_chunks);
+    free(x->m2p_extents);
+}
+
+fs_status_t xen_m2p(struct hv_backend *be, const mfn_t *mfns, size_t count, uint64_t *gfns, struct fs_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        fs_status_t s = xen_m2p_entry(xen_be(be), mfns[i].n, &gfns[i], err);
+        if (s != FS_OK) {
+            return s;
+        }
+    }
+    return FS_OK;
+}
+
+/* ---- page types ---- */
+
+int xen_page_info(struct xen_be *x, uint16_t domid, uint64_t *frames, size_t count)
+{
+    ASSERT_CMP(count, <=, XEN_INFO_BATCH);
+    uint64_t *array = x->hbuf;
+    memcpy(array, frames, count * sizeof *array);
+    struct xen_domctl ctl = { .cmd = XEN_DOMCTL_getpageframeinfo3, .domain = domid };
+    ctl.u.getpageframeinfo3.num = count;
+    set_xen_guest_handle_raw(ctl.u.getpageframeinfo3.array, array);
+    int rc = xc_domctl(x->xch, &ctl);
+    if (rc == 0) {
+        memcpy(frames, array, count * sizeof *array);
+    }
+    return rc;
+}
+
+static bool info_owned(uint64_t info)
+{
+    uint64_t type = info & XEN_DOMCTL_PFINFO_LTAB_MASK;
+    return type != XEN_DOMCTL_PFINFO_XTAB && type != XEN_DOMCTL_PFINFO_XALLOC;
+}
+
+static bool info_broken(uint64_t info)
+{
+    return (info & XEN_DOMCTL_PFINFO_LTAB_MASK) == XEN_DOMCTL_PFINFO_BROKEN;
+}
+
+static uint8_t info_type(uint64_t info)
+{
+    switch (info & XEN_DOMCTL_PFINFO_LTABTYPE_MASK) {
+    case XEN_DOMCTL_PFINFO_L1TAB: return HV_TYPE_L1;
+    case XEN_DOMCTL_PFINFO_L2TAB: return HV_TYPE_L2;
+    case XEN_DOMCTL_PFINFO_L3TAB: return HV_TYPE_L3;
+    case XEN_DOMCTL_PFINFO_L4TAB: return HV_TYPE_L4;
+    default:                      return HV_TYPE_NONE;
+    }
+}
+
+static uint8_t info_flags(uint64_t info)
+{
+    return info & XEN_DOMCTL_PFINFO_LPINTAB ? HV_FRAME_PINNED : 0;
+}
+
+fs_status_t xen_types(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
+                      uint8_t *types, uint8_t *flags, bool *owned, struct fs_error *err)
+{
+    struct xen_be *x = xen_be(be);
+    struct xen_quiet quiet;
+    fs_status_t s = FS_OK;
+    xen_quiet_begin(x, &quiet);
+    for (size_t at = 0; at < count; at += XEN_INFO_BATCH) {
+        size_t n = count - at < XEN_INFO_BATCH ? count - at : XEN_INFO_BATCH;
+        uint64_t info[XEN_INFO_BATCH];
+        memcpy(info, &mfns[at], n * sizeof *info);
+        if (xen_page_info(x, domid, info, n) != 0) {
+            s = xen_fail_domain(x, domid, err, errno, "cannot read page types of domain %u from frame %#llx", domid,
+                                (unsigned long long)mfns[at].n);
+            goto out;
+        }
+        for (size_t i = 0; i < n; i++) {
+            owned[at + i] = info_owned(info[i]);
+            types[at + i] = owned[at + i] && !info_broken(info[i]) ? info_type(info[i]) : HV_TYPE_NONE;
+            flags[at + i] = owned[at + i] && !info_broken(info[i]) ? info_flags(info[i]) : 0;
+        }
+    }
+out:
+    xen_quiet_end(x, &quiet);
+    return s;
+}
+
+/* ---- the owner scan ---- */
+
+struct scan {
+    struct xen_be *x;
+    struct mfn_range range;
+    struct hv_frame *out;
+    struct fs_error *err;
+};
+
+/* Claim what a PV domain (the control domain included) owns among the frames not yet claimed (I2). */
+static fs_status_t scan_pv(const struct scan *sc, uint16_t domid)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    uint64_t info[XEN_INFO_BATCH];
+    uint64_t where[XEN_INFO_BATCH];
+    size_t n = 0;
+    for (uint64_t i = 0; i <= pages; i++) {
+        if (i < pages && sc->out[i].owner == HV_FRAME_UNOWNED) {
+            info[n] = sc->range.start.n + i;
+            where[n++] = i;
+        }
+        if (n == 0 || (n < XEN_INFO_BATCH && i < pages)) {
+            continue;
+        }
+        if (xen_page_info(sc->x, domid, info, n) != 0) {
+            fs_status_t s = xen_fail_domain(sc->x, domid, sc->err, errno, "cannot scan the frames of domain %u", domid);
+            return s == FS_GUEST_GONE ? FS_OK : s;      /* it died meanwhile: it owns nothing that stays */
+        }
+        for (size_t k = 0; k < n; k++) {
+            struct hv_frame *f = &sc->out[where[k]];
+            if (!info_owned(info[k])) {
+                continue;
+            }
+            f->owner = info_broken(info[k]) ? HV_FRAME_BROKEN : HV_FRAME_DOMAIN;
+            f->domid = domid;
+            f->type = info_broken(info[k]) ? HV_TYPE_NONE : info_type(info[k]);
+            f->flags = info_broken(info[k]) ? 0 : info_flags(info[k]);
+        }
+        n = 0;
+    }
+    return FS_OK;
+}
+
+/* Deduce translated owners (I3): populated in one domain: its; in a second one as well: ambiguous. */
+static fs_status_t scan_hap(const struct scan *sc, uint16_t domid)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    xen_pfn_t top = 0;
+    if (xc_domain_maximum_gpfn(sc->x->xch, domid, &top) < 0) {
+        fs_status_t s = xen_fail_domain(sc->x, domid, sc->err, errno, "cannot ask for the address space of domain %u", domid);
+        return s == FS_GUEST_GONE ? FS_OK : s;
+    }
+    uint64_t info[XEN_INFO_BATCH];
+    uint64_t where[XEN_INFO_BATCH];
+    size_t n = 0;
+    for (uint64_t i = 0; i <= pages; i++) {
+        const struct hv_frame *f = &sc->out[i < pages ? i : 0];
+        bool open = i < pages && f->gfn <= top && f->gfn != FS_FRAME_NONE &&
+                    (f->owner == HV_FRAME_UNOWNED || (f->owner == HV_FRAME_DOMAIN && f->reserved[0]) ||
+                     f->owner == HV_FRAME_AMBIGUOUS);
+        if (open) {
+            info[n] = f->gfn;
+            where[n++] = i;
+        }
+        if (n == 0 || (n < XEN_INFO_BATCH && i < pages)) {
+            continue;
+        }
+        if (xen_page_info(sc->x, domid, info, n) != 0) {
+            fs_status_t s = xen_fail_domain(sc->x, domid, sc->err, errno, "cannot scan the frames of domain %u", domid);
+            return s == FS_GUEST_GONE ? FS_OK : s;
+        }
+        for (size_t k = 0; k < n; k++) {
+            struct hv_frame *g = &sc->out[where[k]];
+            if (!info_owned(info[k])) {
+                continue;
+            }
+            if (g->owner == HV_FRAME_UNOWNED) {
+                g->owner = HV_FRAME_DOMAIN;
+                g->domid = domid;
+                g->reserved[0] = 1;             /* deduced: a second candidate may turn up */
+            } else {
+                g->owner = HV_FRAME_AMBIGUOUS;
+            }
+        }
+        n = 0;
+    }
+    return FS_OK;
+}
+
+static fs_status_t scan_start(const struct scan *sc)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    for (uint64_t i = 0; i < pages; i++) {
+        struct hv_frame *f = &sc->out[i];
+        *f = (struct hv_frame){ .gfn = FS_FRAME_NONE, .domid = FS_DOMID_NONE, .owner = HV_FRAME_HOLE };
+        mfn_t mfn = mfn_make(sc->range.start.n + i);
+        if (!mfn_set_contains(&sc->x->ram, mfn)) {
+            continue;
+        }
+        f->owner = HV_FRAME_UNOWNED;
+        fs_status_t s = xen_m2p_entry(sc->x, mfn.n, &f->gfn, sc->err);
+        if (s != FS_OK) {
+            return s;
+        }
+    }
+    return FS_OK;
+}
+
+static fs_status_t scan_owners(const struct scan *sc, struct hv_backend *be)
+{
+    struct hv_domain *list = NULL;
+    size_t count = 0;
+    fs_status_t s = xen_domains(be, &list, &count, sc->err);
+    for (int hap = 0; hap <= 1 && s == FS_OK; hap++) {
+        for (size_t i = 0; i < count && s == FS_OK; i++) {
+            xc_domaininfo_t info;
+            if (!xen_domain_info(sc->x, list[i].domid, &info)) {
+                continue;
+            }
+            bool is_hvm = (info.flags & XEN_DOMINF_hvm_guest) != 0;
+            if (is_hvm == (hap == 1)) {
+                s = is_hvm ? scan_hap(sc, list[i].domid) : scan_pv(sc, list[i].domid);
+            }
+        }
+    }
+    free(list);
+    return s;
+}
+
+static fs_status_t scan_offline(const struct scan *sc, struct hv_backend *be)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    uint8_t *state = calloc(pages ? pages : 1, 1);
+    if (!state) {
+        return fs_fail(sc->err, FS_NO_MEMORY, "no memory for the state of %llu frames", (unsigned long long)pages);
+    }
+    fs_status_t s = xen_query_offline(be, sc->range, state, sc->err);
+    for (uint64_t i = 0; i < pages && s == FS_OK; i++) {
+        struct hv_frame *f = &sc->out[i];
+        if (f->owner == HV_FRAME_HOLE) {
+            continue;
+        }
+        if (state[i] & 4u) {
+            f->owner = HV_FRAME_BROKEN;
+        } else if (state[i] & 1u) {
+            f->owner = HV_FRAME_OFFLINED;
+            f->domid = FS_DOMID_NONE;
+        }
+        if (state[i] & 2u) {
+            f->flags |= HV_FRAME_PENDING;
+        }
+    }
+    free(state);
+    return s;
+}
+
+fs_status_t xen_frames(struct hv_backend *be, struct mfn_range range, struct hv_frame *out, struct fs_error *err)
+{
+    struct scan sc = { .x = xen_be(be), .range = range, .out = out, .err = err };
+    ASSERT_CMP(range.start.n, <=, range.end.n);
+    struct xen_quiet quiet;
+    fs_status_t s = xen_ram_load(sc.x, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    xen_quiet_begin(sc.x, &quiet);
+    s = scan_start(&sc);
+    if (s == FS_OK) {
+        s = scan_owners(&sc, be);
+    }
+    if (s == FS_OK) {
+        s = scan_offline(&sc, be);
+    }
+    xen_quiet_end(sc.x, &quiet);
+    for (uint64_t i = 0; i < mfn_range_pages(range); i++) {
+        out[i].reserved[0] = 0;
+    }
+    return s;
+}
