@@ -4,7 +4,7 @@
  *   I1  init itself owns no checked memory and never ends.
  *   I2  a worker that ends is told (DEAD) and stays dead: the beats go on and say how many are left.
  *   I3  a BEAT line is complete when it ends with " end": a reader may see a half line.
- * Parameters: seed= share=PERCENT fork=MS sample=US load=verifier|disk
+ * Parameters: seed= share=PERCENT fork=MS sample=US load=verifier|disk skip=BITMASK of kinds that are left out
  */
 #define _GNU_SOURCE
 #include "load.h"
@@ -74,6 +74,7 @@ static void parameters_read(void)
     parameter_number(line, "share", &load.share_percent);
     parameter_number(line, "fork", &load.fork_ms);
     parameter_number(line, "sample", &load.sample_us);
+    parameter_number(line, "skip", &load.skip);
     kind = parameter(line, "load");
     load.disk = kind && strncmp(kind, "disk", 4) == 0;
 }
@@ -123,6 +124,8 @@ static void worker_start(enum kind kind, uint64_t id, void (*run)(uint64_t, size
     struct slot *slot = &load.shared->slots[slots_used];
     pid_t pid;
 
+    if (load.skip >> kind & 1)
+        return;
     if (slots_used == MAX_SLOTS)
         give_up("too many workers");
     slots_used++;

@@ -23,7 +23,11 @@ qemu_arguments() {
     local node total=0 mem
     for mem in "${NODES[@]}"; do total=$((total + mem)); done
     QEMU_ARGS=(-display none -no-reboot -nodefaults -name frameshift-xenhost -cpu "$CPU" -smp "$VCPUS" -m "$total")
-    if [[ $ACCEL == tcg ]]; then QEMU_ARGS+=(-accel "tcg,thread=multi"); else QEMU_ARGS+=(-accel kvm); fi
+    case $ACCEL in
+        tcg) QEMU_ARGS+=(-accel "tcg,thread=multi") ;;
+        tcg-single) QEMU_ARGS+=(-accel "tcg,thread=single") ;;
+        kvm) QEMU_ARGS+=(-accel kvm) ;;
+    esac
     for node in "${!NODES[@]}"; do
         QEMU_ARGS+=(-object "memory-backend-ram,id=dimm$node,size=${NODES[node]}M"
             -numa "node,nodeid=$node,memdev=dimm$node$(node_cpus "$node")")
