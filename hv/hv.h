@@ -51,7 +51,8 @@ struct hv_dimm {
     uint64_t size_bytes;            /* as the firmware tells; 0 unknown */
     uint32_t node;                  /* NUMA node of its ranges; UINT32_MAX mixed or unknown */
     uint32_t set;                   /* interleave set: DIMMs of one set share their ranges */
-    uint32_t interleave_position, interleave_depth;  /* 0, 0: not interleaved */
+    uint32_t interleave_depth;      /* how many DIMMs share these ranges; 0: not interleaved */
+    uint32_t interleave_position;   /* 1 to depth among them, 0: unknown or not interleaved */
     struct mfn_range_set ranges;    /* RAM only: holes of the memory map are cut out */
 };
 
@@ -60,6 +61,12 @@ struct hv_topology {
     struct hv_dimm *dimms;          /* sorted by first frame, then name */
     size_t count;
     char note[256];                 /* what the tables lacked or contradicted; "" if nothing */
+    struct mfn_range_set ram;       /* all RAM of the machine: what the DIMMs' ranges add up to */
+    struct hv_node_ranges {
+        uint32_t node;
+        struct mfn_range_set ranges;
+    } *nodes;                       /* where the NUMA nodes lie, sorted by number; none where nothing tells */
+    size_t node_count;
 };
 fs_status_t hv_topology(struct hv *hv, struct hv_topology *out, struct fs_error *err) FS_MUST_CHECK;
 void hv_topology_free(struct hv_topology *t);
