@@ -1,0 +1,184 @@
+/*
+ * heap.c - one buddy heap per DIMM, and the offline states of frames.
+ *
+ * Owns: m->nodes[], and of each frame state, order1 and, while it is free, the list links.
+ * Invariants:
+ *  I1 a free buddy of order k starts at a multiple of 2^k and lies in one node;
+ *     its head has order1 == k + 1, its other frames order1 == 0;
+ *  I2 every frame of a free buddy is EMB_S_FREE; no free frame is outside a buddy;
+ *  I3 node.free_pages is the number of free frames of the node;
+ *  I4 an offlined frame is in no buddy; an offlining one is owned or Xen's.
+ * Lock order: the machine's lock is held.
+ * Why these rules: they are Xen's heap (common/page_alloc.c).  A free frame that is
+ * marked leaves at once, splitting its buddy; one in use leaves when it is freed.
+ * Allocation takes from the smallest buddy that fits and gives out the *upper* part
+ * of a split, from the most recently freed buddy: so a caller that does not name
+ * another node gets the range's own unmarked frames back first, as on Xen.
+ * Splitting keeps buddies aligned (4.17's own bug in it is not modelled).
+ * Freed frames are overwritten, as a debug build of Xen scrubs them: a stale
+ * mapping shows as wrong bytes, a late write as a heap fault in emb_fsck().
+ * Cost: O(EMB_MAX_ORDER) a call, plus one page of writing for each frame freed.
+ */
+#include "emb_priv.h"
+
+static void push(struct emb_machine *m, struct emb_node *n, uint64_t mfn, uint32_t order)
+{
+    struct emb_frame *f = emb_frame_at(m, mfn);
+    f->order1 = (uint8_t)(order + 1);
+    f->prev = 0;
+    f->next = n->heads[order];
+    if (f->next) {
+        m->frames[f->next - 1].prev = (uint32_t)mfn + 1;
+    }
+    n->heads[order] = (uint32_t)mfn + 1;
+}
+
+static void pull(struct emb_machine *m, struct emb_node *n, uint64_t mfn)
+{
+    struct emb_frame *f = emb_frame_at(m, mfn);
+    uint32_t order = f->order1 - 1u;
+    if (f->prev) {
+        m->frames[f->prev - 1].next = f->next;
+    } else {
+        ASSERT_CMP(n->heads[order], ==, mfn + 1);
+        n->heads[order] = f->next;
+    }
+    if (f->next) {
+        m->frames[f->next - 1].prev = f->prev;
+    }
+    f->next = f->prev = 0;
+    f->order1 = 0;
+}
+
+/* [start, end) to the free lists in the largest aligned pieces. */
+static void push_range(struct emb_machine *m, struct emb_node *n, uint64_t start, uint64_t end)
+{
+    while (start < end) {
+        uint32_t order = 0;
+        while (order < EMB_MAX_ORDER && (start & ((2ull << order) - 1)) == 0 && start + (2ull << order) <= end) {
+            order++;
+        }
+        push(m, n, start, order);
+        start += 1ull << order;
+    }
+}
+
+void emb_heap_add(struct emb_machine *m, uint64_t start, uint64_t end)
+{
+    struct emb_node *n = &m->nodes[emb_node_of(m, start)];
+    push_range(m, n, start, end);
+    n->free_pages += end - start;
+}
+
+uint64_t emb_heap_alloc(struct emb_machine *m, uint32_t node, uint32_t order)
+{
+    struct emb_node *n = &m->nodes[node];
+    uint32_t k = order;
+    while (k <= EMB_MAX_ORDER && !n->heads[k]) {
+        k++;
+    }
+    if (k > EMB_MAX_ORDER) {
+        return FS_FRAME_NONE;
+    }
+    uint64_t mfn = n->heads[k] - 1;
+    pull(m, n, mfn);
+    while (k > order) {
+        k--;
+        push(m, n, mfn, k);
+        mfn += 1ull << k;
+    }
+    for (uint64_t i = 0; i < (1ull << order); i++) {
+        struct emb_frame *f = emb_frame_at(m, mfn + i);
+        ASSERT_CMP(f->state, ==, EMB_S_FREE);
+        *f = (struct emb_frame){ .state = EMB_S_INUSE };
+    }
+    n->free_pages -= 1ull << order;
+    return mfn;
+}
+
+/* Head of the buddy that the free frame lies in. */
+static uint64_t buddy_of(struct emb_machine *m, uint64_t mfn, uint32_t *order)
+{
+    for (uint32_t k = 0; k <= EMB_MAX_ORDER; k++) {
+        uint64_t head = mfn & ~((1ull << k) - 1);
+        if (emb_frame_at(m, head)->order1 > k) {
+            *order = emb_frame_at(m, head)->order1 - 1u;
+            return head;
+        }
+    }
+    ASSERT(order && false);            /* I2 broken: a free frame outside every buddy */
+    return 0;
+}
+
+static void scrub(struct emb_machine *m, uint64_t mfn)
+{
+    if (m->contents && !m->config.no_poison) {
+        memset(emb_bytes(m, mfn), EMB_POISON, FS_PAGE_BYTES);
+        emb_frame_at(m, mfn)->flags |= EMB_F_POISONED;
+    }
+}
+
+static void merge_in(struct emb_machine *m, struct emb_node *n, uint64_t mfn)
+{
+    uint32_t order = 0;
+    while (order < EMB_MAX_ORDER) {
+        uint64_t buddy = mfn ^ (1ull << order);
+        if (buddy < n->start || buddy + (1ull << order) > n->end) {
+            break;
+        }
+        struct emb_frame *b = emb_frame_at(m, buddy);
+        if (b->state != EMB_S_FREE || b->order1 != order + 1) {
+            break;
+        }
+        pull(m, n, buddy);
+        mfn &= ~(1ull << order);
+        order++;
+    }
+    push(m, n, mfn, order);
+}
+
+void emb_heap_free(struct emb_machine *m, uint64_t mfn)
+{
+    struct emb_frame *f = emb_frame_at(m, mfn);
+    struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
+    ASSERT(f->state == EMB_S_INUSE || f->state == EMB_S_OFFLINING);
+    ASSERT_CMP(f->count, ==, 0);
+    ASSERT_CMP(f->type_count, ==, 0);
+    bool offline = f->state == EMB_S_OFFLINING;
+    uint8_t kept = offline ? f->flags & EMB_F_BROKEN : 0;
+    *f = (struct emb_frame){ .state = offline ? EMB_S_OFFLINED : EMB_S_FREE, .flags = kept };
+    scrub(m, mfn);
+    if (!offline) {
+        merge_in(m, n, mfn);
+        n->free_pages++;
+    }
+}
+
+void emb_heap_take(struct emb_machine *m, uint64_t mfn)
+{
+    struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
+    uint32_t order;
+    uint64_t head = buddy_of(m, mfn, &order);
+    pull(m, n, head);
+    push_range(m, n, head, mfn);
+    push_range(m, n, mfn + 1, head + (1ull << order));
+    emb_frame_at(m, mfn)->state = EMB_S_OFFLINED;
+    n->free_pages--;
+}
+
+bool emb_heap_online(struct emb_machine *m, uint64_t mfn)
+{
+    struct emb_frame *f = emb_frame_at(m, mfn);
+    if ((f->flags & EMB_F_BROKEN) || (f->state != EMB_S_OFFLINED && f->state != EMB_S_OFFLINING)) {
+        return false;
+    }
+    if (f->state == EMB_S_OFFLINING) {
+        f->state = EMB_S_INUSE;
+        return true;
+    }
+    f->state = EMB_S_FREE;
+    struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
+    merge_in(m, n, mfn);
+    n->free_pages++;
+    return true;
+}
