@@ -20,10 +20,11 @@
     X(map) X(unmap) X(copy) X(unpin) X(pin) X(m2p_set) X(vcpu_save) X(vcpu_reset) X(vcpu_load)         \
     X(specials) X(vcpu_upcall_state) X(evtchn_state) X(dirty_enable) X(dirty_read) X(dirty_disable)    \
     X(save) X(restore) X(clock_ns)
+#define BACKEND_OPTIONAL(X) X(frame_refs)
 
 enum {
 #define X(member) MEMBER_##member,
-    BACKEND_MEMBERS(X)
+    BACKEND_MEMBERS(X) BACKEND_OPTIONAL(X)
 #undef X
     MEMBER_COUNT
 };

@@ -170,6 +170,16 @@ struct hv_pin { mfn_t mfn; uint8_t level; /* 1..4 */ };
 /* One extra look at frames that Xen may hold: see held_probe. */
 enum hv_held { HV_HELD_NO, HV_HELD_YES, HV_HELD_MAYBE };
 
+/* References to one frame by the machine's own count.  A type reference on a translated domain's frame is taken only by
+ * who keeps it mapped for ever: vcpu_info (one for each vCPU in the page), event array page, event control block. */
+struct hv_frame_refs {
+    bool known;                         /* false: no answer about this frame; nothing else is valid */
+    bool xen_heap;                      /* Xen's own page (shared_info, grant table) */
+    uint16_t domid;                     /* owner, FS_DOMID_XEN, or FS_DOMID_NONE */
+    uint64_t count;                     /* the allocation's own reference and mappings by us included */
+    uint64_t type_count;
+};
+
 struct hv_backend_ops {
     const char *name;                   /* "xen", "embedded" */
 
@@ -278,6 +288,10 @@ struct hv_backend_ops {
     fs_status_t (*restore)(struct hv_backend *be, const char *path, uint16_t *new_domid, struct fs_error *err);
 
     uint64_t (*clock_ns)(struct hv_backend *be);    /* monotonic; [mt] */
+
+    /* Optional (NULL, or FS_UNSUPPORTED: the machine does not tell): changes nothing, needs no pause; may take
+     * milliseconds a frame, so ask about few. */
+    fs_status_t (*frame_refs)(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
 };
 
 struct hv_backend {

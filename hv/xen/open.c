@@ -271,6 +271,7 @@ static const struct hv_backend_ops xen_ops = {
     .save = xen_save,
     .restore = xen_restore,
     .clock_ns = xen_clock_ns,
+    .frame_refs = xen_frame_refs,
 };
 
 fs_status_t hv_xen_open(struct hv_backend **out, struct fs_error *err)

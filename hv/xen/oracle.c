@@ -67,6 +67,21 @@ out:
     return s;
 }
 
+/* From "[p/m/" on: a FIFO port's link state follows ("?" where the guest gave no array page), a two-level port has none;
+ * then "]: s=" and the channel's state. */
+static unsigned port_kind(const char *at)
+{
+    unsigned kind = 0, state;
+    if (at[5] != ']' && at[5] != '?') {
+        kind |= 0x04u;
+    }
+    const char *s = strstr(at, "]: s=");
+    if (s && sscanf(s, "]: s=%1u", &state) == 1 && state <= 7) {
+        kind |= state << 4;
+    }
+    return kind;
+}
+
 fs_status_t xen_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *state, size_t count, size_t *ports, struct fs_error *err)
 {
     struct xen_be *x = xen_be(be);
@@ -105,7 +120,7 @@ fs_status_t xen_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *sta
         }
         *ports = port + 1 > *ports ? port + 1 : *ports;
         if (port < count) {
-            state[port] = (uint8_t)(pending | masked << 1 | 0x80u);
+            state[port] = (uint8_t)(pending | masked << 1 | port_kind(at) | 0x80u);
         }
     }
 out:

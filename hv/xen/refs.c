@@ -165,3 +165,19 @@ fs_status_t xen_refs_query(struct xen_be *x, const mfn_t *mfns, size_t count, st
     }
     return s;
 }
+
+fs_status_t xen_frame_refs(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err)
+{
+    struct xen_refs refs[REFS_BATCH];
+    fs_status_t s = FS_OK;
+
+    for (size_t at = 0; at < count && s == FS_OK; at += REFS_BATCH) {
+        size_t n = count - at < REFS_BATCH ? count - at : REFS_BATCH;
+        s = xen_refs_query(xen_be(be), &mfns[at], n, refs, err);
+        for (size_t i = 0; i < n && s == FS_OK; i++) {
+            out[at + i] = (struct hv_frame_refs){ .known = refs[i].known, .xen_heap = refs[i].xen_heap, .domid = refs[i].domid,
+                                                  .count = refs[i].count, .type_count = refs[i].type_count };
+        }
+    }
+    return s;
+}

@@ -154,6 +154,7 @@ fs_status_t xen_vcpu_load(struct hv_backend *be, uint16_t domid, const struct hv
 fs_status_t xen_vcpu_set_cancelled(struct xen_be *x, uint16_t domid, struct fs_error *err) FS_MUST_CHECK;
 fs_status_t xen_specials(struct hv_backend *be, uint16_t domid, struct hv_special **out, size_t *count, struct fs_error *err);
 fs_status_t xen_vcpu_upcall_state(struct hv_backend *be, uint16_t domid, uint8_t *out, size_t count, struct fs_error *err);
+fs_status_t xen_frame_refs(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
 fs_status_t xen_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *state, size_t count, size_t *ports, struct fs_error *err);
 fs_status_t xen_dirty_enable(struct hv_backend *be, uint16_t domid, struct fs_error *err);
 fs_status_t xen_dirty_read(struct hv_backend *be, uint16_t domid, uint64_t *bitmap, uint64_t limit, bool clean, uint64_t *dirty_pages, struct fs_error *err);
