@@ -257,3 +257,27 @@ fs_status_t emb_op_types(struct hv_backend *be, uint16_t domid, const mfn_t *mfn
     emb_leave(&c);
     return FS_OK;
 }
+
+fs_status_t emb_op_frame_refs(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err)
+{
+    struct emb_call c;
+    fs_status_t s = emb_enter(be, EMB_OP_frame_refs, &c, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    for (size_t i = 0; i < count; i++) {
+        out[i] = (struct hv_frame_refs){ .known = emb_is_ram(c.m, mfns[i].n), .domid = FS_DOMID_NONE };
+        if (!out[i].known) {
+            continue;
+        }
+        const struct emb_frame *f = emb_frame_at(c.m, mfns[i].n);
+        const struct emb_domain *d = emb_owner(c.m, f);
+        out[i].xen_heap = f->flags & EMB_F_XEN_HEAP;
+        out[i].domid = d ? d->domid : FS_DOMID_NONE;
+        out[i].count = f->count;
+        out[i].type_count = f->type_count;
+    }
+    emb_charge(c.m, 1000000 * count);
+    emb_leave(&c);
+    return FS_OK;
+}

@@ -4,8 +4,8 @@
  * Owns: m->domains[], d->held[], the shared_info frame.
  * Invariants:
  *  I1 a dying domain gets no frame; its slot is reused when its last frame is freed;
- *  I2 every held record has its references: one general, and in a PV domain one writable
- *     type reference where the holder writes (a HAP domain's pages are held untyped).
+ *  I2 every held record has its references: one general; one writable type reference
+ *     where the holder writes, but for what dom0 maps of a HAP domain.
  * Lock order: the machine's lock is held, but for emb_domain_create/destroy, which take it.
  * Why holds: they are what makes a frame immovable on real Xen: map_vcpu_info, the FIFO
  * event channel's control block and array pages, pirq_eoi_map, and the rings and grants
@@ -85,7 +85,10 @@ int emb_hold(struct emb_machine *m, struct emb_domain *d, const struct emb_held 
         return -ENOSPC;
     }
     struct emb_held held = *h;
-    held.writable = h->writable && d->kind != HV_DOMAIN_HAP;
+    if (d->kind == HV_DOMAIN_HAP) {
+        /* What dom0 maps of a translated domain takes no type reference; what Xen itself keeps mapped does. */
+        held.writable = h->kind == EMB_HELD_VCPU_INFO || h->kind == EMB_HELD_EVT_CONTROL || h->kind == EMB_HELD_EVT_ARRAY;
+    }
     int rc = held.writable ? emb_get_page_and_type(m, h->mfn, d, EMB_T_WRITABLE) : emb_get_page(m, h->mfn, d);
     if (rc == 0) {
         d->held[d->held_count++] = held;

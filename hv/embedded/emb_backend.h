@@ -53,6 +53,7 @@ fs_status_t emb_op_frames(struct hv_backend *be, struct mfn_range range, struct 
 fs_status_t emb_op_m2p(struct hv_backend *be, const mfn_t *mfns, size_t count, uint64_t *gfns, struct fs_error *err);
 fs_status_t emb_op_types(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, uint8_t *types, uint8_t *flags,
                          bool *owned, struct fs_error *err);
+fs_status_t emb_op_frame_refs(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
 uint64_t emb_op_clock_ns(struct hv_backend *be);
 /* be_offline.c */
 fs_status_t emb_op_mark_offline(struct hv_backend *be, struct mfn_range range, struct hv_mark_result *out, struct fs_error *err);
