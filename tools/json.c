@@ -47,23 +47,24 @@ static json_t *blocker_value(const struct hv_plan *plan, const struct fs_blocker
  * before the first byte goes out; a blocker that memory fails for is written as null, so that the line stays whole. */
 static bool write_line_blockers(FILE *f, struct object *o, const struct hv_plan *plan, const struct fs_blocker *list, size_t count)
 {
-    char *head = o->failed ? NULL : json_dumps(o->j, JSON_COMPACT);
-    bool ok = head != NULL;
+    char *head = json_text(object_end(o));
+    bool ok;
 
-    json_decref(o->j);
     if (!head) {
         return false;
     }
     head[strlen(head) - 1] = '\0';          /* the closing brace: o has at least its type */
     ok = fprintf(f, "%s,\"blockers\":[", head) > 0;
     free(head);
+    bool complete = true;
     for (size_t i = 0; i < count && ok; i++) {
-        json_t *b = blocker_value(plan, &list[i]);
-        ok = (i == 0 || fputc(',', f) != EOF) && (b ? json_dumpf(b, f, JSON_COMPACT) == 0 : fputs("null", f) != EOF);
-        json_decref(b);
+        char *blocker = json_text(blocker_value(plan, &list[i]));
+        ok = (i == 0 || fputc(',', f) != EOF) && fputs(blocker ? blocker : "null", f) != EOF;
+        complete = complete && blocker;
+        free(blocker);
     }
     ok = fputs("]}\n", f) != EOF && ok;
-    return json_flush(f) && ok;
+    return json_flush(f) && ok && complete;
 }
 
 static json_t *groups_value(const struct hv_plan *plan, const struct fs_blocker *list, size_t count)

@@ -37,7 +37,8 @@ json_t *json_ranges(const struct mfn_range_set *set);
 json_t *json_phases(const struct hv_phase *phases, size_t count);
 
 void json_begin_line(struct object *o, const char *type);
-bool json_write_line(FILE *f, struct object *o);                           /* frees o */
+bool json_write_line(FILE *f, struct object *o);                           /* ends o */
+char *json_text(json_t *j);                                                /* takes j; malloc'd, or NULL */
 bool json_flush(FILE *f);
 
 #endif

@@ -158,11 +158,21 @@ bool json_flush(FILE *f)
     return fflush(f) == 0 && !ferror(f);
 }
 
+char *json_text(json_t *j)
+{
+    /* Whole in memory before any of it is written: a dump that fails half-way must not leave half a line. */
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+
+    json_decref(j);
+    return text;
+}
+
 bool json_write_line(FILE *f, struct object *o)
 {
-    bool ok = !o->failed && json_dumpf(o->j, f, JSON_COMPACT) == 0 && fputc('\n', f) != EOF;
+    char *text = json_text(object_end(o));
+    bool ok = text && fputs(text, f) != EOF && fputc('\n', f) != EOF;
 
-    json_decref(o->j);
+    free(text);
     return json_flush(f) && ok;
 }
 

@@ -12,11 +12,6 @@
  */
 #include "tool.h"
 
-#include <errno.h>
-#include <string.h>
-#include "json.h"
-#include "text.h"
-
 static const struct verb verbs[] = {
     { "topology", "", "the DIMMs and the machine frames that each holds",
       "Lists the DIMMs with size, node, interleaving and machine frame ranges, from the firmware's SMBIOS\n"
@@ -54,8 +49,8 @@ static int finish_output(struct tool *tool, int code)
     if (fflush(tool->out) == 0 && !ferror(tool->out)) {
         return code;
     }
-    fprintf(tool->err, "frameshift: cannot write the output: %s; what was asked for was done as the exit code %d would have said\n",
-            strerror(errno), code);
+    fprintf(tool->err, "frameshift: the output could not be written (a full disk or a closed pipe?); the work itself ended with exit code %d\n",
+            code);
     return code == 0 ? fs_status_exit_code(FS_IO) : code;
 }
 

@@ -133,3 +133,12 @@ fs_status_t tool_fail(struct tool *tool, fs_status_t status, const struct fs_err
     }
     return status;
 }
+
+fs_status_t tool_told(struct tool *tool, bool ok, fs_status_t status)
+{
+    if (ok || ferror(tool->out)) {
+        return status;
+    }
+    tool_print_error(tool, FS_NO_MEMORY, "out of memory while the result was written; it is not complete");
+    return status == FS_OK ? FS_NO_MEMORY : status;
+}

@@ -152,7 +152,7 @@ struct text_number text_size_bytes(uint64_t size_bytes)
         (void)snprintf(out.s, sizeof(out.s), "%" PRIu64 " %s", whole, units[unit]);
     } else {
         /* Cut, not rounded: 1023.99 MiB free must not read as 1024. */
-        unsigned hundredths = (unsigned)((double)rest * 100.0 / (double)(UINT64_C(1) << (10 * unit)));
+        unsigned hundredths = (unsigned)((rest >> (10 * (unit - 1))) * 100 / 1024);
         (void)snprintf(out.s, sizeof(out.s), "%" PRIu64 ".%02u %s", whole, hundredths, units[unit]);
     }
     return out;

@@ -31,6 +31,9 @@ fs_status_t tool_feed(struct tool *tool, bool progress, struct fs_error *err) FS
 
 /* Tells of a failure (text on stderr; with --json an error line too) and returns status. */
 fs_status_t tool_fail(struct tool *tool, fs_status_t status, const struct fs_error *err);
+/* After a JSON line: ok says whether it was written. A stream that failed is main()'s to tell once the verb is done;
+ * what is left is memory. Returns the status to go on with. */
+fs_status_t tool_told(struct tool *tool, bool ok, fs_status_t status);
 /* The text part only: for verbs whose JSON line carries the error. */
 void tool_print_error(struct tool *tool, fs_status_t status, const char *text);
 

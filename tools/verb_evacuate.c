@@ -105,9 +105,7 @@ static fs_status_t tell(struct run *run, fs_status_t status, const struct fs_err
     }
     if (o->json) {
         struct json_report_info info = { o->argument, status, error, o->dry_run, o->verify, o->evict };
-        if (!json_report(out, r, &info)) {
-            return FS_IO;
-        }
+        status = tool_told(run->tool, json_report(out, r, &info), status);
     } else if (planned) {
         struct report_info info = { o->argument, status, o->verify, o->evict, o->quiet };
         if (!o->dry_run) {

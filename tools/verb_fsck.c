@@ -36,7 +36,7 @@ fs_status_t verb_fsck(struct tool *tool)
     } else {
         s = report.fault_count > 0 ? FS_CORRUPT : s;
         if (o->json) {
-            s = json_fsck(tool->out, &report, s) ? s : FS_IO;
+            s = tool_told(tool, json_fsck(tool->out, &report, s), s);
         } else if (!o->quiet || s != FS_OK) {
             show_fsck(tool->out, &report, FAULTS_SHOWN);
         }

@@ -31,7 +31,7 @@ fs_status_t verb_online(struct tool *tool)
         feed_pause(tool->feed);
     }
     if (tool->opt->json) {
-        s = json_online(tool->out, tool->opt->argument, onlined_pages, s) ? s : FS_IO;
+        s = tool_told(tool, json_online(tool->out, tool->opt->argument, onlined_pages, s), s);
     } else {
         char name[200];
         text_clean(name, sizeof(name), tool->opt->argument, strlen(tool->opt->argument), 0);

@@ -27,7 +27,7 @@ fs_status_t verb_recover(struct tool *tool)
     feed_stop(tool->feed);
     tool->feed = NULL;
     if (tool->opt->json) {
-        s = json_recover(tool->out, &report, s) ? s : FS_IO;
+        s = tool_told(tool, json_recover(tool->out, &report, s), s);
     } else if (!tool->opt->quiet || s != FS_OK) {
         show_recover(tool->out, &report, s);
     }

@@ -21,7 +21,7 @@ fs_status_t verb_status(struct tool *tool)
     if (s != FS_OK) {
         s = tool_fail(tool, s, &err);
     } else if (tool->opt->json) {
-        s = json_status(tool->out, &status) ? FS_OK : FS_IO;
+        s = tool_told(tool, json_status(tool->out, &status), s);
     } else {
         show_status(tool->out, &status);
     }

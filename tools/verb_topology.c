@@ -20,7 +20,7 @@ fs_status_t verb_topology(struct tool *tool)
     if (s != FS_OK) {
         s = tool_fail(tool, s, &err);
     } else if (tool->opt->json) {
-        s = json_topology(tool->out, &topology) ? FS_OK : FS_IO;
+        s = tool_told(tool, json_topology(tool->out, &topology), s);
     } else {
         show_topology(tool->out, &topology);
     }

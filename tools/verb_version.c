@@ -19,7 +19,8 @@ fs_status_t verb_version(struct tool *tool)
         s = hv_version(tool->hv, version, sizeof(version), &err);
     }
     if (tool->opt->json) {
-        return json_version(tool->out, FRAMESHIFT_VERSION, tool->opt->machine, s == FS_OK ? version : NULL, err.text) ? FS_OK : FS_IO;
+        bool ok = json_version(tool->out, FRAMESHIFT_VERSION, tool->opt->machine, s == FS_OK ? version : NULL, err.text);
+        return tool_told(tool, ok, FS_OK);
     }
     fprintf(tool->out, "frameshift %s\n", FRAMESHIFT_VERSION);
     if (s == FS_OK) {
