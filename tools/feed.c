@@ -314,8 +314,9 @@ fs_status_t feed_start(const struct feed_config *config, struct feed **out, stru
     return fs_fail(err, FS_NO_MEMORY, "cannot start the thread that shows progress: out of memory; free some and try again");
 }
 
-void feed_names(struct feed *feed, const struct hv_plan *plan)
+void feed_plan(struct feed *feed, const struct hv_plan *plan)
 {
+    uint64_t movable = 0;
     struct name *names = calloc(plan->domain_count + 1, sizeof(*names));
 
     if (!names) {
@@ -324,8 +325,10 @@ void feed_names(struct feed *feed, const struct hv_plan *plan)
     for (size_t i = 0; i < plan->domain_count; i++) {
         names[i].domid = plan->domains[i].domid;
         memcpy(names[i].name, plan->domains[i].name, sizeof(names[i].name));
+        movable += plan->domains[i].pages_movable;
     }
     pthread_mutex_lock(&feed->lock);
+    feed->progress.total_frames = movable;      /* the event told the room: what a mover needs beside its frames included */
     struct name *old = feed->names;
     feed->names = names;
     feed->name_count = plan->domain_count;

@@ -26,8 +26,8 @@ struct feed_config {
 fs_status_t feed_start(const struct feed_config *config, struct feed **out, struct fs_error *err) FS_MUST_CHECK;
 /* An hv_event_fn; arg is the feed. */
 void feed_event(void *arg, const struct fs_event *event);
-/* The plan's names, for lines that follow. */
-void feed_names(struct feed *feed, const struct hv_plan *plan);
+/* The plan's names and number of frames, for lines that follow. */
+void feed_plan(struct feed *feed, const struct hv_plan *plan);
 /* Everything that came is written, the progress line is off the terminal, and the output is the caller's until
  * feed_resume(). */
 void feed_pause(struct feed *feed);

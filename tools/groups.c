@@ -3,7 +3,8 @@
  *
  * Owns: struct blocker_groups.
  * Invariants:
- *  I1 the frames of all groups add up to the number of blockers;
+ *  I1 the frames of all groups add up to the number of blockers, of a plan to what its
+ *     domains count as blocked and the blockers without a domain of the plan;
  *  I2 every reason of FS_REASON_LIST has advice: the compiler complains where a new
  *     one has none (the switches have no default).
  * Why a list and not a hash: a host has a few owners times a few reasons, and
@@ -13,6 +14,7 @@
 #include "groups.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct blocker_group *group_find(struct blocker_groups *g, const struct fs_blocker *b, size_t *last)
 {
@@ -71,8 +73,8 @@ fs_status_t groups_make(const struct fs_blocker *blockers, size_t count, struct 
             groups_free(out);
             return FS_NO_MEMORY;
         }
-        if (g->frames < GROUP_FIRST_MAX) {
-            g->first[g->frames] = blockers[i].mfn;
+        if (g->first_count < GROUP_FIRST_MAX) {
+            g->first[g->first_count++] = blockers[i].mfn;
         }
         g->frames++;
     }
@@ -80,6 +82,65 @@ fs_status_t groups_make(const struct fs_blocker *blockers, size_t count, struct 
         qsort(out->groups, out->count, sizeof(out->groups[0]), group_order);
     }
     return FS_OK;
+}
+
+/* Why a domain is left alone as a whole. */
+static enum fs_reason reason_of_domain(const struct hv_plan_domain *d)
+{
+    if (strncmp(d->kind, "dom0", sizeof(d->kind)) == 0) {
+        return FS_REASON_DOM0;
+    }
+    /* A kind that has a mover has none here only where the user excluded it. */
+    if (strncmp(d->kind, "pv32", sizeof(d->kind)) == 0 || strncmp(d->kind, "other", sizeof(d->kind)) == 0) {
+        return FS_REASON_NO_MOVER;
+    }
+    return d->mover == HV_MOVER_NONE ? FS_REASON_GUEST_EXCLUDED : FS_REASON_OWNER_UNKNOWN;
+}
+
+fs_status_t groups_make_plan(const struct hv_plan *plan, struct blocker_groups *out)
+{
+    fs_status_t s = groups_make(plan->blockers, plan->blocker_count, out);
+
+    for (size_t i = 0; i < plan->domain_count && s == FS_OK; i++) {
+        const struct hv_plan_domain *d = &plan->domains[i];
+        struct fs_blocker key = { .domid = d->domid, .reason = (uint8_t)reason_of_domain(d) };
+        uint64_t listed = groups_frames_of(out, d->domid);
+        size_t last = 0;
+        if (d->pages_blocked <= listed) {
+            continue;
+        }
+        struct blocker_group *g = group_find(out, &key, &last);
+        g = g ? g : group_add(out, &key, &last);
+        if (!g) {
+            groups_free(out);
+            return FS_NO_MEMORY;
+        }
+        g->frames += d->pages_blocked - listed;
+    }
+    if (s == FS_OK && out->count > 1) {
+        qsort(out->groups, out->count, sizeof(out->groups[0]), group_order);
+    }
+    return s;
+}
+
+uint64_t groups_frames(const struct blocker_groups *g)
+{
+    uint64_t frames = 0;
+
+    for (size_t i = 0; i < g->count; i++) {
+        frames += g->groups[i].frames;
+    }
+    return frames;
+}
+
+uint64_t groups_frames_of(const struct blocker_groups *g, uint16_t domid)
+{
+    uint64_t frames = 0;
+
+    for (size_t i = 0; i < g->count; i++) {
+        frames += g->groups[i].domid == domid ? g->groups[i].frames : 0;
+    }
+    return frames;
 }
 
 void groups_free(struct blocker_groups *g)

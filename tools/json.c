@@ -5,7 +5,8 @@
  * Invariants:
  *  I1 one call writes one line, one object that parses (json_value.c keeps strings and
  *     numbers such that it does);
- *  I2 the sum over blocked_by[].frames is the number of blockers[];
+ *  I2 the sum over blocked_by[].frames is frames_blocked; in a report of a finished run
+ *     it is the number of blockers[] too;
  *  I3 plan and report spell what they both tell of a domain alike (put_plan_domain()).
  * Why blockers are streamed: a DIMM that holds dom0 has hundreds of thousands, and
  * dom0 is small; one is built, written and freed at a time.
@@ -67,17 +68,13 @@ static bool write_line_blockers(FILE *f, struct object *o, const struct hv_plan 
     return json_flush(f) && ok && complete;
 }
 
-static json_t *groups_value(const struct hv_plan *plan, const struct fs_blocker *list, size_t count)
+static json_t *groups_value(const struct hv_plan *plan, const struct blocker_groups *groups)
 {
-    struct blocker_groups groups;
     struct object all;
 
-    if (groups_make(list, count, &groups) != FS_OK) {
-        return NULL;
-    }
     object_begin_array(&all);
-    for (size_t i = 0; i < groups.count; i++) {
-        const struct blocker_group *g = &groups.groups[i];
+    for (size_t i = 0; i < groups->count; i++) {
+        const struct blocker_group *g = &groups->groups[i];
         struct object o;
         object_begin(&o);
         object_put(&o, "domain", json_domid(g->domid));
@@ -88,7 +85,6 @@ static json_t *groups_value(const struct hv_plan *plan, const struct fs_blocker 
         put_string(&o, "advice", reason_advice(g->reason), SIZE_MAX);
         object_append(&all, object_end(&o));
     }
-    groups_free(&groups);
     return object_end(&all);
 }
 
@@ -187,14 +183,18 @@ static json_t *room_value(const struct hv_plan *p)
 
 bool json_plan(FILE *f, const struct hv_plan *p)
 {
+    struct blocker_groups groups;
     struct object o, domains;
 
+    if (groups_make_plan(p, &groups) != FS_OK) {
+        return false;
+    }
     object_begin_array(&domains);
     json_begin_line(&o, "plan");
     PUT_FIELD(&o, "dimm", p->target);
     object_put(&o, "range", json_ranges(&p->ranges));
     put_number(&o, "frames_total", p->counts.total);
-    put_number(&o, "frames_blocked", p->blocker_count);
+    put_number(&o, "frames_blocked", groups_frames(&groups));
     object_put(&o, "counts", counts_value(&p->counts));
     for (size_t i = 0; i < p->domain_count; i++) {
         struct object d;
@@ -215,13 +215,15 @@ bool json_plan(FILE *f, const struct hv_plan *p)
     } else {
         object_put(&o, "refusal", json_null());
     }
-    object_put(&o, "blocked_by", groups_value(p, p->blockers, p->blocker_count));
+    object_put(&o, "blocked_by", groups_value(p, &groups));
+    groups_free(&groups);
     return write_line_blockers(f, &o, p, p->blockers, p->blocker_count);
 }
 
 /* ---- report ---- */
 
-static json_t *domain_report_value(const struct hv_domain_report *d)
+/* blocked: of the range's last look, where there was one; else what the mover said. */
+static json_t *domain_report_value(const struct hv_domain_report *d, uint64_t blocked)
 {
     struct object o;
 
@@ -230,7 +232,7 @@ static json_t *domain_report_value(const struct hv_domain_report *d)
     put_string(&o, "status", fs_status_name(d->status), SIZE_MAX);
     put_string(&o, "error", d->error[0] ? d->error : NULL, sizeof(d->error));
     put_number(&o, "moved", d->moved);
-    put_number(&o, "blocked", d->blocked);
+    put_number(&o, "blocked", blocked);
     put_number(&o, "blackout_ns", d->blackout_ns);
     put_number(&o, "longest_blackout_ns", d->longest_blackout_ns);
     put_number(&o, "suspends", d->suspends);
@@ -251,12 +253,16 @@ static json_t *domain_report_value(const struct hv_domain_report *d)
 
 bool json_report(FILE *f, const struct hv_report *r, const struct json_report_info *info)
 {
+    struct blocker_groups groups;
     struct object o, domains;
     const struct hv_plan *p = &r->plan;
-    bool planned_only = info->dry_run;
+    bool planned_only = info->dry_run, swept = r->frames_total > 0;
     const struct fs_blocker *blockers = planned_only ? p->blockers : r->blockers;
     size_t blocker_count = planned_only ? p->blocker_count : r->blocker_count;
 
+    if ((planned_only ? groups_make_plan(p, &groups) : groups_make(blockers, blocker_count, &groups)) != FS_OK) {
+        return false;
+    }
     object_begin_array(&domains);
     json_begin_line(&o, "report");
     put_status(&o, info->status);
@@ -266,7 +272,7 @@ bool json_report(FILE *f, const struct hv_report *r, const struct json_report_in
     object_put(&o, "range", json_ranges(&p->ranges));
     put_number(&o, "frames_total", planned_only ? p->counts.total : r->frames_total);
     put_number(&o, "frames_moved", r->frames_moved);
-    put_number(&o, "frames_blocked", planned_only ? p->blocker_count : r->frames_blocked);
+    put_number(&o, "frames_blocked", planned_only ? groups_frames(&groups) : r->frames_blocked);
     put_number(&o, "frames_offlined", r->frames_offlined);
     put_number(&o, "frames_pending", r->frames_pending);
     put_bool(&o, "verify", info->verify);
@@ -277,9 +283,11 @@ bool json_report(FILE *f, const struct hv_report *r, const struct json_report_in
     put_number(&o, "hypercalls", r->hypercall_count);
     object_put(&o, "phases", json_phases(r->phases, r->phase_count));
     for (size_t i = 0; i < r->domain_count; i++) {
-        object_append(&domains, domain_report_value(&r->domains[i]));
+        const struct hv_domain_report *d = &r->domains[i];
+        object_append(&domains, domain_report_value(d, swept ? groups_frames_of(&groups, d->plan.domid) : d->blocked));
     }
     object_put(&o, "domains", object_end(&domains));
-    object_put(&o, "blocked_by", groups_value(p, blockers, blocker_count));
+    object_put(&o, "blocked_by", groups_value(p, &groups));
+    groups_free(&groups);
     return write_line_blockers(f, &o, p, blockers, blocker_count);
 }

@@ -44,9 +44,21 @@ static const struct verb verbs[] = {
       0, 0, 0, verb_version },
 };
 
+/* Whether a stream took all that was written to it; a file of our own is closed. */
+static bool stream_ends(FILE *f, bool ours)
+{
+    bool ok = fflush(f) == 0 && !ferror(f);
+
+    return !(ours && fclose(f) != 0) && ok;
+}
+
 static int finish_output(struct tool *tool, int code)
 {
-    if (fflush(tool->out) == 0 && !ferror(tool->out)) {
+    bool file = tool->json && tool->json != tool->out;
+    bool ok = stream_ends(tool->out, false);
+
+    ok = (!file || stream_ends(tool->json, true)) && ok;
+    if (ok) {
         return code;
     }
     fprintf(tool->err, "frameshift: the output could not be written (a full disk or a closed pipe?); the work itself ended with exit code %d\n",
@@ -62,6 +74,7 @@ int main(int argc, char **argv)
     fs_status_t s = opts_parse(argc, argv, verbs, FS_ARRAY_SIZE(verbs), &options, &err);
 
     if (s != FS_OK) {
+        tool.json = options.json ? tool.out : NULL;
         return fs_status_exit_code(tool_fail(&tool, s, &err));
     }
     if (options.help) {
@@ -72,7 +85,8 @@ int main(int argc, char **argv)
         fprintf(tool.out, "frameshift %s\n", FRAMESHIFT_VERSION);
         return finish_output(&tool, 0);
     }
-    s = options.verb->run(&tool);
+    s = tool_begin(&tool, &err);
+    s = s == FS_OK ? options.verb->run(&tool) : tool_fail(&tool, s, &err);
     tool_close(&tool);
     return finish_output(&tool, fs_status_exit_code(s));
 }

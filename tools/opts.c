@@ -25,15 +25,15 @@ enum option_id {
 
 static const struct option_spec {
     const char *name;
-    const char *arg;                /* NULL: none */
+    const char *arg;                /* NULL: none; "[=X]": may be left out */
     int id;
     unsigned verbs;                 /* OPTS_*; 0: every verb takes it */
     const char *help;               /* NULL: not shown (a hook for tests) */
 } specs[] = {
-    { "json", NULL, OPT_JSON, 0, "JSON lines on standard output instead of text" },
+    { "json", "[=FILE]", OPT_JSON, 0, "JSON lines instead of text; with a file, both" },
     { "quiet", NULL, OPT_QUIET, 0, "no progress, no events, no warnings: only the result" },
     { "debug", NULL, OPT_DEBUG, 0, "every event and every refused call, on standard error" },
-    { "machine", "xen|embedded", OPT_MACHINE, 0, "the machine to work on (xen)" },
+    { "machine", "NAME", OPT_MACHINE, 0, "xen, or embedded[:SPEC] for a machine inside this program (xen)" },
     { "map", "FILE", OPT_MAP, 0, "which frames each DIMM holds, instead of the firmware's tables" },
     { "state-dir", "DIR", OPT_STATE_DIR, 0, "journal and lock (/var/lib/frameshift)" },
     { "help", NULL, OPT_HELP, 0, "this help; after a verb, the verb's" },
@@ -165,8 +165,9 @@ static fs_status_t option_string(int id, const char *text, struct tool_options *
     case OPT_MAP:       out->map_file = text; break;
     case OPT_STATE_DIR: out->state_dir = text; break;
     case OPT_EVICT_DIR: out->evict_dir = text; break;
+    case OPT_JSON:      out->json_file = text; break;
     case OPT_MACHINE:
-        if (strcmp(text, "xen") != 0 && strcmp(text, "embedded") != 0) {
+        if (strcmp(text, "xen") != 0 && strcmp(text, "embedded") != 0 && strncmp(text, "embedded:", 9) != 0) {
             return fs_fail(err, FS_USAGE, "'%s' is no machine; there are xen and embedded", text);
         }
         out->machine = text;
@@ -260,7 +261,9 @@ fs_status_t opts_parse(int argc, char **argv, const struct verb *verbs, size_t v
 
     *out = (struct tool_options){ .machine = "xen" };
     for (size_t i = 0; i < FS_ARRAY_SIZE(specs); i++) {
-        list[i] = (struct option){ specs[i].name, specs[i].arg ? required_argument : no_argument, NULL, specs[i].id };
+        const char *arg = specs[i].arg;
+        list[i] = (struct option){ specs[i].name, !arg ? no_argument : arg[0] == '[' ? optional_argument : required_argument, NULL,
+                                   specs[i].id };
     }
     /* A caller that reads JSON gets its errors as JSON too, wherever on the line the option stands. */
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -283,13 +286,16 @@ fs_status_t opts_parse(int argc, char **argv, const struct verb *verbs, size_t v
         if (!again) {
             seen[seen_count++] = id;
         }
-        if (!o->arg) {
+        if (!optarg) {
             option_flag(id, out);
         } else if (option_value(id, optarg, out, &why) != FS_OK) {
             return fs_fail(err, FS_USAGE, "--%s: %s", o->name, why.text);
         }
     }
     fs_status_t s = check_words(argc, argv, verbs, verb_count, seen, seen_count, out, err);
+    if (s == FS_OK && out->json && out->json_file) {
+        return fs_fail(err, FS_USAGE, "--json and --json=FILE: give one of them");
+    }
     if (s == FS_OK && out->evict_dir && !out->evict) {
         return fs_fail(err, FS_USAGE, "--evict-dir says where --evict saves guests; give --evict too");
     }
@@ -308,7 +314,7 @@ static void print_options(FILE *f, const struct verb *verb, bool own)
         int n = o->id < 256 ? snprintf(left, sizeof(left), "-%c, --%s", o->id, o->name)
                             : snprintf(left, sizeof(left), "    --%s", o->name);
         if (o->arg && n > 0 && (size_t)n < sizeof(left)) {
-            (void)snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->arg);
+            (void)snprintf(left + n, sizeof(left) - (size_t)n, "%s%s", o->arg[0] == '[' ? "" : " ", o->arg);
         }
         fprintf(f, "  %-28s %s\n", left, o->help);
     }

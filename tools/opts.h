@@ -35,7 +35,9 @@ struct tool_options {
     const struct verb *verb;        /* NULL where only --help or --version was asked */
     const char *argument;           /* TARGET or DOMAIN; NULL if none */
     const char *machine, *map_file, *state_dir;
-    bool json, quiet, debug, help, version;
+    bool json;                      /* JSON lines on standard output, instead of text */
+    const char *json_file;          /* JSON lines into this file, beside the text; or NULL */
+    bool quiet, debug, help, version;
     bool dry_run, verify, evict, pause;
     const char *evict_dir;
     uint64_t max_blackout_ns, max_pause_ns, suspend_timeout_ns;

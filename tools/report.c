@@ -141,40 +141,37 @@ static void print_room(FILE *f, const struct hv_plan *p)
     }
 }
 
-static void print_blockers(FILE *f, const struct hv_plan *p, const struct fs_blocker *list, size_t count, const char *heading)
+static void print_groups(FILE *f, const struct hv_plan *p, const struct blocker_groups *groups, const char *heading)
 {
     static const char *const headings[] = { "Owner", "Reason", ">Frames", "First mfns", "When it goes" };
-    struct blocker_groups groups;
+    uint64_t frames = groups_frames(groups);
     struct table t;
 
-    if (count == 0) {
+    if (frames == 0) {
         return;
     }
-    fprintf(f, "\n%s: %s frame%s\n", heading, text_count(count).s, count == 1 ? "" : "s");
-    if (groups_make(list, count, &groups) != FS_OK) {
-        fputs("  (out of memory: not grouped; --json lists them)\n", f);
-        return;
-    }
+    fprintf(f, "\n%s: %s frame%s\n", heading, text_count(frames).s, frames == 1 ? "" : "s");
     table_begin(&t, headings, FS_ARRAY_SIZE(headings));
-    for (size_t i = 0; i < groups.count; i++) {
-        const struct blocker_group *g = &groups.groups[i];
+    for (size_t i = 0; i < groups->count; i++) {
+        const struct blocker_group *g = &groups->groups[i];
         char first[TABLE_CELL_BYTES] = "";
         size_t at = 0;
-        for (size_t k = 0; k < GROUP_FIRST_MAX && k < g->frames && at < sizeof(first); k++) {
+        for (size_t k = 0; k < g->first_count && at < sizeof(first); k++) {
             at += (size_t)snprintf(first + at, sizeof(first) - at, "%s0x%" PRIx64, k == 0 ? "" : " ", g->first[k].n);
         }
         table_cell(&t, "%s", report_owner_name(p->domains, p->domain_count, g->domid).s);
         table_cell(&t, "%s", fs_reason_name((enum fs_reason)g->reason));
         table_cell(&t, "%s", text_count(g->frames).s);
-        table_cell(&t, "%s%s", first, g->frames > GROUP_FIRST_MAX ? " ..." : "");
+        table_cell(&t, "%s%s", first, at > 0 && g->frames > g->first_count ? " ..." : "");
         table_cell(&t, "%s", reason_advice(g->reason));
     }
     table_print(&t, f, "  ");
-    groups_free(&groups);
 }
 
 void report_plan_text(FILE *f, const struct hv_plan *p)
 {
+    struct blocker_groups groups;
+
     fputs("Plan for ", f);
     print_target(f, p, "");
     fputs(": ", f);
@@ -183,7 +180,12 @@ void report_plan_text(FILE *f, const struct hv_plan *p)
     print_plan_domains(f, p);
     print_counts(f, &p->counts);
     print_room(f, p);
-    print_blockers(f, p, p->blockers, p->blocker_count, "Known to stay");
+    if (groups_make_plan(p, &groups) == FS_OK) {
+        print_groups(f, p, &groups, "Known to stay");
+        groups_free(&groups);
+    } else {
+        fputs("\nKnown to stay: (out of memory)\n", f);
+    }
     if (p->refusal[0] != '\0') {
         char text[sizeof(p->refusal)];
         text_clean_lines(text, sizeof(text), p->refusal, sizeof(p->refusal));
@@ -194,7 +196,7 @@ void report_plan_text(FILE *f, const struct hv_plan *p)
 
 /* ---- the report ---- */
 
-static void print_report_domains(FILE *f, const struct hv_report *r)
+static void print_report_domains(FILE *f, const struct hv_report *r, const struct blocker_groups *groups)
 {
     static const char *const headings[] = { "Domain", "Mover", ">Moved", ">Stay", ">Stops", ">Stopped", ">Longest", ">Pauses",
                                             ">p99", ">Max", ">2 MiB", "Result" };
@@ -210,7 +212,8 @@ static void print_report_domains(FILE *f, const struct hv_report *r)
         table_cell(&t, "%s", report_owner_name(&d->plan, 1, d->plan.domid).s);
         table_cell(&t, "%s", hv_mover_name(d->plan.mover));
         table_cell(&t, "%s", text_count(d->moved).s);
-        table_cell(&t, "%s", text_count(d->blocked).s);
+        /* The last look at the range counts; where there was none, what the mover said. */
+        table_cell(&t, "%s", text_count(r->frames_total > 0 ? groups_frames_of(groups, d->plan.domid) : d->blocked).s);
         table_cell(&t, "%s", count_or_dash(d->suspends, d->suspends > 0).s);
         table_cell(&t, "%s", time_or_dash(d->blackout_ns).s);
         table_cell(&t, "%s", time_or_dash(d->longest_blackout_ns).s);
@@ -284,17 +287,18 @@ static void print_verified(FILE *f, const struct hv_report *r, const struct repo
 /* Frames by what would take them away. */
 struct leftover { uint64_t evictable, dom0, other; };
 
-static struct leftover leftover_of(const struct fs_blocker *list, size_t count)
+static struct leftover leftover_of(const struct blocker_groups *groups)
 {
     struct leftover l = { 0 };
 
-    for (size_t i = 0; i < count; i++) {
-        if (reason_is_evictable(list[i].reason)) {
-            l.evictable++;
-        } else if (list[i].reason == FS_REASON_DOM0) {
-            l.dom0++;
+    for (size_t i = 0; i < groups->count; i++) {
+        const struct blocker_group *g = &groups->groups[i];
+        if (reason_is_evictable(g->reason)) {
+            l.evictable += g->frames;
+        } else if (g->reason == FS_REASON_DOM0) {
+            l.dom0 += g->frames;
         } else {
-            l.other++;
+            l.other += g->frames;
         }
     }
     return l;
@@ -347,23 +351,31 @@ static void print_headline(FILE *f, const struct hv_report *r, const struct repo
 
 void report_text(FILE *f, const struct hv_report *r, const struct report_info *info)
 {
-    struct leftover l = leftover_of(r->blockers, r->blocker_count);
+    struct blocker_groups groups = { 0 };
 
     print_headline(f, r, info);
     if (info->quiet) {
         return;
     }
-    print_report_domains(f, r);
+    if (groups_make(r->blockers, r->blocker_count, &groups) != FS_OK) {
+        fputs("(out of memory: what stays is not shown; --json has it)\n", f);
+    }
+    struct leftover l = leftover_of(&groups);
+    print_report_domains(f, r, &groups);
     print_all_phases(f, r);
     print_verified(f, r, info);
-    print_blockers(f, &r->plan, r->blockers, r->blocker_count, "Stays");
+    print_groups(f, &r->plan, &groups, "Stays");
     print_next(f, &r->plan, info, &l);
+    groups_free(&groups);
 }
 
 void report_dry_run_text(FILE *f, const struct hv_plan *p, const struct report_info *info)
 {
-    struct leftover l = leftover_of(p->blockers, p->blocker_count);
+    struct blocker_groups groups = { 0 };
 
+    /* Without memory the hint about --evict is left out, and nothing else. */
+    struct leftover l = groups_make_plan(p, &groups) == FS_OK ? leftover_of(&groups) : (struct leftover){ 0 };
+    groups_free(&groups);
     fputs("Nothing was changed (--dry-run).", f);
     if (p->refusal_status == FS_OK && info->status == FS_OK) {
         fputs(" To run it: `frameshift evacuate ", f);

@@ -15,6 +15,7 @@
  */
 #include "tool.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -68,13 +69,29 @@ fs_status_t tool_feed(struct tool *tool, bool progress, struct fs_error *err)
 {
     const struct tool_options *o = tool->opt;
     struct feed_config config = {
-        .json = o->json && !o->quiet ? tool->out : NULL,
+        .json = o->quiet ? NULL : tool->json,
         .text = o->quiet && !o->debug ? NULL : tool->err,
         .terminal = progress && !o->quiet && !o->debug && isatty(fileno(tool->err)) ? tool->err : NULL,
         .debug = o->debug,
     };
 
     return feed_start(&config, &tool->feed, err);
+}
+
+fs_status_t tool_begin(struct tool *tool, struct fs_error *err)
+{
+    const struct tool_options *o = tool->opt;
+
+    tool->text = !o->json;
+    tool->json = o->json ? tool->out : NULL;
+    if (!o->json_file) {
+        return FS_OK;
+    }
+    tool->json = fopen(o->json_file, "we");
+    if (!tool->json) {
+        return fs_fail(err, FS_IO, "cannot write %s: %s; nothing was done", o->json_file, strerror(errno));
+    }
+    return FS_OK;
 }
 
 fs_status_t tool_open(struct tool *tool, struct fs_error *err)
@@ -125,8 +142,8 @@ fs_status_t tool_fail(struct tool *tool, fs_status_t status, const struct fs_err
         feed_pause(tool->feed);
     }
     tool_print_error(tool, status, text);
-    if (tool->opt->json) {
-        (void)json_error(tool->out, tool->opt->verb ? tool->opt->verb->name : NULL, status, text);
+    if (tool->json) {
+        (void)json_error(tool->json, tool->opt->verb ? tool->opt->verb->name : NULL, status, text);
     }
     if (tool->feed) {
         feed_resume(tool->feed);
@@ -136,7 +153,7 @@ fs_status_t tool_fail(struct tool *tool, fs_status_t status, const struct fs_err
 
 fs_status_t tool_told(struct tool *tool, bool ok, fs_status_t status)
 {
-    if (ok || ferror(tool->out)) {
+    if (ok || ferror(tool->json)) {
         return status;
     }
     tool_print_error(tool, FS_NO_MEMORY, "out of memory while the result was written; it is not complete");

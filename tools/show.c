@@ -149,7 +149,7 @@ static void status_row(struct table *t, const struct hv_dimm_status *d)
     table_cell(t, "%s", d->free_pages == UINT64_MAX ? "-" : text_size(d->free_pages).s);
 }
 
-void show_status(FILE *f, const struct hv_status_report *s)
+void show_status(FILE *f, const struct hv_status_report *s, const char *machine)
 {
     static const char *const headings[] = { "DIMM", ">Size", ">Free or Xen", ">Guests", ">dom0", ">Offlined", ">Pending", ">Broken",
                                             ">Free" };
@@ -158,7 +158,7 @@ void show_status(FILE *f, const struct hv_status_report *s)
     size_t name_columns = 0;
 
     text_clean(version, sizeof(version), s->version, sizeof(s->version), 0);
-    fprintf(f, "Xen %s, %" PRIu32 " CPU%s, %s of memory, %s free\n\n", version, s->pcpus, s->pcpus == 1 ? "" : "s",
+    fprintf(f, "%s %s, %" PRIu32 " CPU%s, %s of memory, %s free\n\n", strcmp(machine, "xen") == 0 ? "Xen" : "Embedded machine", version, s->pcpus, s->pcpus == 1 ? "" : "s",
             text_size(s->host_total_pages).s, text_size(s->host_free_pages).s);
     table_begin(&table, headings, FS_ARRAY_SIZE(headings));
     for (size_t i = 0; i < s->count; i++) {

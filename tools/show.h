@@ -8,7 +8,8 @@
 #include "hv.h"
 
 void show_topology(FILE *f, const struct hv_topology *t);
-void show_status(FILE *f, const struct hv_status_report *s);
+/* machine: as on the command line. */
+void show_status(FILE *f, const struct hv_status_report *s, const char *machine);
 /* at_most: faults to print; 0: all. */
 void show_fsck(FILE *f, const struct hv_fsck_report *r, size_t at_most);
 void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status);

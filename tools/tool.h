@@ -15,11 +15,15 @@ struct feed;
 
 struct tool {
     const struct tool_options *opt;
-    FILE *out, *err;
+    FILE *out, *err;                /* text: results, and what went wrong */
+    FILE *json;                     /* JSON lines, or NULL; may be out */
+    bool text;                      /* results as text on out */
     struct hv *hv;
     struct feed *feed;
 };
 
+/* Opens the file of --json=FILE, if any: before anything is done that it should tell of. */
+fs_status_t tool_begin(struct tool *tool, struct fs_error *err) FS_MUST_CHECK;
 /* Opens the machine of the options. */
 fs_status_t tool_open(struct tool *tool, struct fs_error *err) FS_MUST_CHECK;
 void tool_close(struct tool *tool);

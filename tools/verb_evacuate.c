@@ -31,9 +31,10 @@ static void show_plan(struct run *run, const struct hv_plan *plan)
     if (o->quiet) {
         return;
     }
-    if (o->json) {
-        (void)json_plan(run->tool->out, plan);      /* a stream that failed is told at the end, by main() */
-    } else {
+    if (run->tool->json) {
+        (void)json_plan(run->tool->json, plan);     /* a stream that failed is told at the end, by main() */
+    }
+    if (run->tool->text) {
         report_plan_text(run->tool->out, plan);
         (void)fflush(run->tool->out);
     }
@@ -43,7 +44,7 @@ static void on_plan(void *arg, const struct hv_plan *plan)
 {
     struct run *run = arg;
 
-    feed_names(run->tool->feed, plan);
+    feed_plan(run->tool->feed, plan);
     feed_pause(run->tool->feed);
     show_plan(run, plan);
     feed_resume(run->tool->feed);
@@ -103,10 +104,11 @@ static fs_status_t tell(struct run *run, fs_status_t status, const struct fs_err
     if (planned && !run->plan_shown) {
         show_plan(run, &r->plan);
     }
-    if (o->json) {
+    if (run->tool->json) {
         struct json_report_info info = { o->argument, status, error, o->dry_run, o->verify, o->evict };
-        status = tool_told(run->tool, json_report(out, r, &info), status);
-    } else if (planned) {
+        status = tool_told(run->tool, json_report(run->tool->json, r, &info), status);
+    }
+    if (run->tool->text && planned) {
         struct report_info info = { o->argument, status, o->verify, o->evict, o->quiet };
         if (!o->dry_run) {
             report_text(out, r, &info);

@@ -33,14 +33,16 @@ fs_status_t verb_fsck(struct tool *tool)
     }
     if (s != FS_OK && s != FS_CORRUPT) {
         s = tool_fail(tool, s, &err);
-    } else {
-        s = report.fault_count > 0 ? FS_CORRUPT : s;
-        if (o->json) {
-            s = tool_told(tool, json_fsck(tool->out, &report, s), s);
-        } else if (!o->quiet || s != FS_OK) {
-            show_fsck(tool->out, &report, FAULTS_SHOWN);
-        }
+        goto out;
     }
+    s = report.fault_count > 0 ? FS_CORRUPT : s;        /* I1 */
+    if (tool->text && (!o->quiet || s != FS_OK)) {
+        show_fsck(tool->out, &report, FAULTS_SHOWN);
+    }
+    if (tool->json) {
+        s = tool_told(tool, json_fsck(tool->json, &report, s), s);
+    }
+out:
     hv_fsck_free(&report);
     return s;
 }

@@ -30,13 +30,14 @@ fs_status_t verb_online(struct tool *tool)
     if (tool->feed) {
         feed_pause(tool->feed);
     }
-    if (tool->opt->json) {
-        s = tool_told(tool, json_online(tool->out, tool->opt->argument, onlined_pages, s), s);
-    } else {
+    if (tool->text) {
         char name[200];
         text_clean(name, sizeof(name), tool->opt->argument, strlen(tool->opt->argument), 0);
         fprintf(tool->out, "%s: %s frames (%s) are in use again%s\n", name, text_count(onlined_pages).s, text_size(onlined_pages).s,
                 s == FS_PARTIAL ? "; some were refused, see --debug" : "");
+    }
+    if (tool->json) {
+        s = tool_told(tool, json_online(tool->json, tool->opt->argument, onlined_pages, s), s);
     }
     if (tool->feed) {
         feed_resume(tool->feed);

@@ -26,10 +26,11 @@ fs_status_t verb_recover(struct tool *tool)
     s = hv_recover(tool->hv, &report, &err);
     feed_stop(tool->feed);
     tool->feed = NULL;
-    if (tool->opt->json) {
-        s = tool_told(tool, json_recover(tool->out, &report, s), s);
-    } else if (!tool->opt->quiet || s != FS_OK) {
+    if (tool->text && (!tool->opt->quiet || s != FS_OK)) {
         show_recover(tool->out, &report, s);
+    }
+    if (tool->json) {
+        s = tool_told(tool, json_recover(tool->json, &report, s), s);
     }
     if (s != FS_OK) {
         (void)fflush(tool->out);

@@ -20,11 +20,15 @@ fs_status_t verb_status(struct tool *tool)
     }
     if (s != FS_OK) {
         s = tool_fail(tool, s, &err);
-    } else if (tool->opt->json) {
-        s = tool_told(tool, json_status(tool->out, &status), s);
-    } else {
-        show_status(tool->out, &status);
+        goto out;
     }
+    if (tool->text) {
+        show_status(tool->out, &status, tool->opt->machine);
+    }
+    if (tool->json) {
+        s = tool_told(tool, json_status(tool->json, &status), s);
+    }
+out:
     hv_status_free(&status);
     return s;
 }

@@ -19,11 +19,15 @@ fs_status_t verb_topology(struct tool *tool)
     }
     if (s != FS_OK) {
         s = tool_fail(tool, s, &err);
-    } else if (tool->opt->json) {
-        s = tool_told(tool, json_topology(tool->out, &topology), s);
-    } else {
+        goto out;
+    }
+    if (tool->text) {
         show_topology(tool->out, &topology);
     }
+    if (tool->json) {
+        s = tool_told(tool, json_topology(tool->json, &topology), s);
+    }
+out:
     hv_topology_free(&topology);
     return s;
 }

@@ -13,14 +13,17 @@ fs_status_t verb_version(struct tool *tool)
 {
     char version[256] = "", clean[4 * sizeof(version)];
     struct fs_error err = { "" };
-    fs_status_t s = tool_open(tool, &err);
+    fs_status_t s = tool_open(tool, &err), status = FS_OK;
 
     if (s == FS_OK) {
         s = hv_version(tool->hv, version, sizeof(version), &err);
     }
-    if (tool->opt->json) {
-        bool ok = json_version(tool->out, FRAMESHIFT_VERSION, tool->opt->machine, s == FS_OK ? version : NULL, err.text);
-        return tool_told(tool, ok, FS_OK);
+    if (tool->json) {
+        bool ok = json_version(tool->json, FRAMESHIFT_VERSION, tool->opt->machine, s == FS_OK ? version : NULL, err.text);
+        status = tool_told(tool, ok, FS_OK);
+    }
+    if (!tool->text) {
+        return status;
     }
     fprintf(tool->out, "frameshift %s\n", FRAMESHIFT_VERSION);
     if (s == FS_OK) {
@@ -30,5 +33,5 @@ fs_status_t verb_version(struct tool *tool)
         text_clean_lines(clean, sizeof(clean), err.text[0] ? err.text : fs_status_text(s), sizeof(err.text));
         fprintf(tool->out, "no machine: %s\n", clean);
     }
-    return FS_OK;
+    return status;
 }

@@ -104,4 +104,17 @@ error ok online NODE9
 error ok status --evict
 error ok frobnicate
 TABLE
+
+# ---- --json=FILE: both ----
+fake partial evacuate NODE1 --json="$WORK/lines"
+check "--json=FILE: text on stdout" out_has "NODE1: done, but some frames stay"
+check "--json=FILE: no JSON there" bash -c "! grep -q '^{' '$WORK/out'"
+cp "$WORK/lines" "$WORK/out"
+check "--json=FILE: objects in the file" all_lines_are_objects
+check "--json=FILE: the report comes last" last_is report
+fake ok evacuate NODE1 --json="$WORK/none/x"
+check "--json=FILE that cannot be written: 11, not $code" code_is 11
+check "--json=FILE that cannot be written: nothing was done" bash -c "[[ ! -s '$WORK/out' ]] && grep -q 'nothing was done' '$WORK/err'"
+fake ok evacuate NODE1 --json=/dev/full
+check "--json=FILE on a full disk: 11, not $code" code_is 11
 finish

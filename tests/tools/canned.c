@@ -46,7 +46,7 @@ static void canned_domains(struct hv_plan *p)
     memcpy(p->domains, domains, sizeof(domains));
 }
 
-static void canned_blockers(struct fs_blocker **out, size_t *count)
+static void canned_blockers(bool with_dom0, struct fs_blocker **out, size_t *count)
 {
     const struct { uint16_t domid; uint8_t reason; unsigned frames; } kinds[] = {
         { 1, FS_REASON_XENSTORE_RING, 1 }, { 1, FS_REASON_CONSOLE_RING, 1 }, { 1, FS_REASON_FOREIGN_REF, 4 },
@@ -65,7 +65,7 @@ static void canned_blockers(struct fs_blocker **out, size_t *count)
         }
     }
     *out = list;
-    *count = at;
+    *count = with_dom0 ? at : CANNED_GUEST_BLOCKERS;
 }
 
 void canned_plan(struct hv_plan *p)
@@ -77,7 +77,7 @@ void canned_plan(struct hv_plan *p)
                                     .l4 = 6, .p2m = 128, .granted = 8, .dom0 = CANNED_DOM0_FRAMES };
     p->counts.free_or_xen = p->counts.total - (65530 + 65531 + 65535) - CANNED_DOM0_FRAMES;
     canned_domains(p);
-    canned_blockers(&p->blockers, &p->blocker_count);
+    canned_blockers(false, &p->blockers, &p->blocker_count);
     p->room_needed_pages = 65524 + 65523 + 65531;
     p->room_free_pages = 400000;
     p->room_count = 2;
@@ -114,7 +114,7 @@ void canned_report(struct hv_report *r)
 {
     memset(r, 0, sizeof(*r));
     canned_plan(&r->plan);
-    canned_blockers(&r->blockers, &r->blocker_count);
+    canned_blockers(true, &r->blockers, &r->blocker_count);
     r->status = FS_PARTIAL;
     r->domain_count = r->plan.domain_count - 1;         /* dom0 has no mover */
     r->domains = need(calloc(r->domain_count, sizeof(*r->domains)));

@@ -9,9 +9,10 @@
 
 #include "hv.h"
 
-/* NODE1, 262,144 frames: pv1 (1), a guest with a hostile name (2), hvm1 (3), dom0; 18 + dom0's 1000 blockers. */
+/* NODE1, 262,144 frames: pv1 (1), a guest with a hostile name (2), hvm1 (3), dom0. 18 blockers of guests are listed; dom0's
+ * 1000 frames are only counted, as the engine does with domains that it leaves alone. */
 void canned_plan(struct hv_plan *p);
-/* What came of that plan: everything movable moved. */
+/* What came of that plan: everything movable moved; every frame that stays is listed. */
 void canned_report(struct hv_report *r);
 void canned_topology(struct hv_topology *t);
 void canned_status(struct hv_status_report *s);

@@ -93,7 +93,9 @@ static void test_words(void **state)
     assert_refused("status a", "unexpected word 'a'");
     assert_refused("frobnicate", "unknown verb 'frobnicate'");
     assert_refused("status --frobnicate", "unknown option '--frobnicate'");
-    assert_refused("status --json=yes", "'--json=yes'");
+    assert_refused("status --quiet=yes", "'--quiet=yes'");
+    assert_refused("status --json=", "--json: it is empty");
+    assert_refused("status --json --json=f", "give one of them");
     assert_refused("status -z", "unknown option '-z'");
     assert_refused("evacuate NODE1 --map", "--map needs a value");
     assert_int_equal(parse("fsck"), FS_OK);
@@ -140,9 +142,24 @@ static void test_json_is_seen_first(void **state)
     assert_false(parsed.json);
 }
 
+static void test_json_file(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("evacuate --json=f NODE1"), FS_OK);
+    assert_false(parsed.json);
+    assert_string_equal(parsed.json_file, "f");
+    assert_int_equal(parse("evacuate --json NODE1"), FS_OK);    /* the file is never a word of its own */
+    assert_true(parsed.json);
+    assert_null(parsed.json_file);
+    assert_string_equal(parsed.argument, "NODE1");
+}
+
 static void test_strings(void **state)
 {
     (void)state;
+    assert_int_equal(parse("status --machine embedded:dimms=4"), FS_OK);
+    assert_string_equal(parsed.machine, "embedded:dimms=4");
+    assert_refused("status --machine embedded4", "is no machine");
     assert_refused("status --map _", "--map: it is empty");
     assert_refused("status --state-dir _", "--state-dir: it is empty");
     assert_refused("evacuate a --exclude _", "--exclude: it is empty");
@@ -238,7 +255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_words),
-        cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first),
+        cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first), cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_exclude_limit), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations), cmocka_unit_test(test_help_text),
     };

@@ -293,8 +293,37 @@ static void test_groups(void **state)
     }
     assert_string_equal(reason_advice(255), "unknown to this version");
     assert_false(reason_is_evictable(255));
+    assert_int_equal(groups_make(NULL, 0, &g), FS_OK);
     assert_false(reason_is_evictable(FS_REASON_DOM0));
     assert_true(reason_is_evictable(FS_REASON_XENSTORE_RING));
+}
+
+/* Domains that are left alone are counted, not listed: they get their group, by what they are. */
+static void test_plan_groups(void **state)
+{
+    struct hv_plan_domain domains[] = {
+        { .domid = 0, .kind = "dom0", .pages_in_range = 10, .pages_blocked = 10 },
+        { .domid = 5, .kind = "pv32", .pages_in_range = 20, .pages_blocked = 20 },
+        { .domid = 6, .kind = "pv", .pages_in_range = 30, .pages_blocked = 30 },       /* no mover: excluded */
+        { .domid = 7, .kind = "pv", .mover = HV_MOVER_PV, .pages_in_range = 40, .pages_blocked = 1, .pages_movable = 39 },
+    };
+    struct fs_blocker list[] = { { .mfn = mfn_make(9), .domid = 7, .reason = FS_REASON_CONSOLE_RING },
+                                 { .mfn = mfn_make(10), .domid = 6, .reason = FS_REASON_GRANTED } };
+    struct hv_plan p = { .domains = domains, .domain_count = 4, .blockers = list, .blocker_count = 2 };
+    struct blocker_groups g;
+
+    (void)state;
+    assert_int_equal(groups_make_plan(&p, &g), FS_OK);
+    assert_int_equal(groups_frames(&g), 61);
+    assert_int_equal(groups_frames_of(&g, 6), 30);
+    assert_int_equal(g.count, 5);
+    assert_int_equal(g.groups[0].reason, FS_REASON_GUEST_EXCLUDED);
+    assert_int_equal(g.groups[0].frames, 29);
+    assert_int_equal(g.groups[0].first_count, 0);
+    assert_int_equal(g.groups[1].reason, FS_REASON_NO_MOVER);
+    assert_int_equal(g.groups[2].reason, FS_REASON_DOM0);
+    assert_int_equal(groups_frames_of(&g, 7), 1);
+    groups_free(&g);
 }
 
 static void test_topology_text(void **state)
@@ -325,7 +354,7 @@ static void test_status_text(void **state)
 
     (void)state;
     canned_status(&s);
-    show_status(begin(), &s);
+    show_status(begin(), &s, "xen");
     end();
     has("4.17.7-pre, 2 CPUs, 4 GiB of memory, 1.14 GiB free");
     memset(map, '0', 48);
@@ -338,7 +367,7 @@ static void test_status_text(void **state)
     assert_non_null(strstr(line_with("NODE1  ["), map));
     has_not("recover");
     s.recovery_due = true;
-    show_status(begin(), &s);
+    show_status(begin(), &s, "xen");
     end();
     has("Run `frameshift recover`");
     free(s.dimms);
@@ -433,7 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_text), cmocka_unit_test(test_plan_counts_add_up), cmocka_unit_test(test_refusal_text),
         cmocka_unit_test(test_report_text), cmocka_unit_test(test_report_ends), cmocka_unit_test(test_owner_names),
-        cmocka_unit_test(test_groups), cmocka_unit_test(test_topology_text), cmocka_unit_test(test_status_text),
+        cmocka_unit_test(test_groups), cmocka_unit_test(test_plan_groups), cmocka_unit_test(test_topology_text), cmocka_unit_test(test_status_text),
         cmocka_unit_test(test_fsck_text), cmocka_unit_test(test_recover_text), cmocka_unit_test(test_progress),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
