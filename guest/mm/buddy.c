@@ -61,11 +61,11 @@ static uint32_t partial_block(const struct mm *mm, const struct zone *z, unsigne
     return best;
 }
 
-uint32_t buddy_whole_block(const struct zone *z, uint32_t from)
+uint32_t buddy_whole_block(const struct zone *z, uint32_t position)
 {
-    uint32_t b = blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], from > z->first_block ? from - z->first_block : 0);
+    uint32_t i = blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], position);
 
-    return b == BLOCKMAP_NONE ? BLOCK_NONE : b + z->first_block;
+    return i == BLOCKMAP_NONE ? BLOCK_NONE : position_block(z, i);
 }
 
 /* Two free blocks side by side, the first one even. */
@@ -73,8 +73,9 @@ static struct page *alloc_pair(struct mm *mm, struct zone *z, enum migratetype t
 {
     uint32_t b = buddy_whole_block(z, 0);
 
-    for (; b != BLOCK_NONE; b = buddy_whole_block(z, b + 1)) {
-        if (b % 2 == 0 && b + 1 < z->end_block && blockmap_test(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], b + 1 - z->first_block)) {
+    for (; b != BLOCK_NONE; b = buddy_whole_block(z, block_position(z, b) + 1)) {
+        if (b % 2 == 0 && b + 1 < z->end_block
+            && blockmap_test(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], block_position(z, b + 1))) {
             struct page *p = mm_block_page(mm, b);
 
             pageblock_unlink(mm, z, p, PAGEBLOCK_ORDER);
@@ -96,7 +97,7 @@ static struct page *alloc_whole(struct mm *mm, struct zone *z, unsigned order, e
     if (b == BLOCKMAP_NONE) {
         return NULL;
     }
-    b += z->first_block;
+    b = position_block(z, b);
     if (type != MIGRATE_MOVABLE) {
         pageblock_set_type(mm, z, b, type);
         zone_count(z, ZC_fallback, 1);
@@ -115,7 +116,7 @@ struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum mig
     }
     b = partial_block(mm, z, order, type);
     if (b != BLOCKMAP_NONE) {
-        return buddy_alloc_block(mm, z, b + z->first_block, order);
+        return buddy_alloc_block(mm, z, position_block(z, b), order);
     }
     return type == MIGRATE_HIGHATOMIC || type == MIGRATE_ISOLATE ? NULL : alloc_whole(mm, z, order, type);
 }
@@ -127,7 +128,7 @@ static uint32_t largest_unit(const struct zone *z, unsigned order, enum migratet
     for (unsigned o = PAGEBLOCK_ORDER; o-- > order;) {
         if (z->free_units[o][from] != 0) {
             *found = o;
-            return z->first_block + (low ? blockmap_first(&z->area[o][from], 0) : blockmap_last(&z->area[o][from], UINT32_MAX));
+            return position_block(z, low ? blockmap_first(&z->area[o][from], 0) : blockmap_last(&z->area[o][from], UINT32_MAX));
         }
     }
     return BLOCK_NONE;
@@ -154,24 +155,26 @@ static struct page *take_foreign(struct mm *mm, struct zone *z, unsigned order, 
 
 struct page *buddy_alloc_fallback(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, unsigned allowed)
 {
+    /* Which kernel blocks to ask, by the type asked for: first those whose pages stay about as long. */
+    static const enum migratetype kernel_types[MIGRATE_PCP_TYPES][3] = {
+        [MIGRATE_UNMOVABLE]   = { MIGRATE_RECLAIMABLE, MIGRATE_ACCOUNTED, MIGRATE_UNMOVABLE },
+        [MIGRATE_MOVABLE]     = { MIGRATE_ACCOUNTED, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE },
+        [MIGRATE_RECLAIMABLE] = { MIGRATE_UNMOVABLE, MIGRATE_ACCOUNTED, MIGRATE_RECLAIMABLE },
+        [MIGRATE_ACCOUNTED]   = { MIGRATE_UNMOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_ACCOUNTED },
+    };
+    bool movable = type == MIGRATE_MOVABLE;
     struct page *p = NULL;
 
     if (order >= PAGEBLOCK_ORDER) {
         return NULL;
     }
-    if (type == MIGRATE_MOVABLE) {
-        if (allowed & FALLBACK_TENANT) {
-            p = take_foreign(mm, z, order, type, MIGRATE_RECLAIMABLE);
-            p = p != NULL ? p : take_foreign(mm, z, order, type, MIGRATE_UNMOVABLE);
-            zone_count(z, ZC_fallback_tenant, p != NULL);
+    if (allowed & (movable ? FALLBACK_TENANT : FALLBACK_KERNEL)) {
+        for (unsigned i = 0; i < 3 && p == NULL; i++) {
+            p = kernel_types[type][i] != type ? take_foreign(mm, z, order, type, kernel_types[type][i]) : NULL;
         }
-        return p;
+        zone_count(z, movable ? ZC_fallback_tenant : ZC_fallback_kernel, p != NULL);
     }
-    if (allowed & FALLBACK_KERNEL) {
-        p = take_foreign(mm, z, order, type, type == MIGRATE_UNMOVABLE ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE);
-        zone_count(z, ZC_fallback_kernel, p != NULL);
-    }
-    if (p == NULL && (allowed & FALLBACK_MOVABLE)) {
+    if (p == NULL && !movable && (allowed & FALLBACK_MOVABLE)) {
         p = take_foreign(mm, z, order, type, MIGRATE_MOVABLE);
     }
     return p;

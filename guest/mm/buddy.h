@@ -14,7 +14,7 @@
 struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type);
 
 /* Which foreign blocks a request may take from, in this order. */
-#define FALLBACK_KERNEL  0x1u       /* unmovable from reclaimable and the reverse */
+#define FALLBACK_KERNEL  0x1u       /* one kernel type from another */
 #define FALLBACK_TENANT  0x2u       /* movable from kernel blocks */
 #define FALLBACK_MOVABLE 0x4u       /* kernel types from movable blocks: pollutes */
 /* From the largest free unit of a foreign block. */
@@ -26,7 +26,7 @@ struct page *buddy_alloc_block(struct mm *mm, struct zone *z, uint32_t block, un
 /* Give a unit back: it merges with its free buddies inside its pageblock. pre: refs 0, on no list, order <= MAX_ORDER */
 void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
 
-/* The lowest block of zone that is free as a whole and may be claimed, at or above from. */
-uint32_t buddy_whole_block(const struct zone *z, uint32_t from);
+/* The first block of zone that is free as a whole and belongs to nobody, from a position on; BLOCK_NONE if there is none. */
+uint32_t buddy_whole_block(const struct zone *z, uint32_t position);
 
 #endif

@@ -24,6 +24,7 @@ typedef uint32_t gfp_t;
 #define __GFP_MEMALLOC       0x0400u   /* below every watermark: it frees memory soon */
 #define __GFP_THISNODE       0x0800u
 #define __GFP_NORETRY        0x1000u
+#define __GFP_ACCOUNT        0x2000u   /* charged to a process, freed at its end at the latest */
 
 #define GFP_NOWAIT       (__GFP_KSWAPD_RECLAIM)
 #define GFP_ATOMIC       (__GFP_HIGH | __GFP_ATOMIC | __GFP_KSWAPD_RECLAIM)

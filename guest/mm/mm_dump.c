@@ -21,8 +21,9 @@ uint64_t zone_free_units(const struct zone *z, unsigned order, enum migratetype 
     if (order < PAGEBLOCK_ORDER) {
         return z->free_units[order][type];
     }
-    for (uint32_t b = blockmap_first(whole, 0); b != BLOCKMAP_NONE; b = blockmap_first(whole, b + 1)) {
-        pairs += (b + z->first_block) % 2 == 0 && b + 1 < whole->size && blockmap_test(whole, b + 1);
+    for (uint32_t i = blockmap_first(whole, 0); i != BLOCKMAP_NONE; i = blockmap_first(whole, i + 1)) {
+        uint32_t b = position_block(z, i);
+        pairs += b % 2 == 0 && b + 1 < z->end_block && blockmap_test(whole, block_position(z, b + 1));
     }
     return order == MAX_ORDER ? pairs : whole->count - 2 * pairs;
 }
@@ -139,7 +140,7 @@ static char block_char(const struct mm *mm, uint32_t block)
     if (pb->reserved_pages == PAGEBLOCK_PAGES) {
         return '#';
     }
-    return (pb->free_pages == PAGEBLOCK_PAGES ? "UMRHI" : "umrhi")[pageblock_type(mm, block)];
+    return (pb->free_pages == PAGEBLOCK_PAGES ? "UMRAHI" : "umrahi")[pageblock_type(mm, block)];
 }
 
 void mm_dump_blocks(const struct mm *mm, mm_line_fn out, void *ctx)

@@ -171,7 +171,7 @@ static void check_block(struct walk *w, const struct zone *z, uint32_t block)
         mask |= c.free_units[o] != 0 ? 1u << o : 0;
         w->units[o][type] += c.free_units[o];
         for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
-            expect(w, MM_FAULT_AREA, pfn, blockmap_test(&z->area[o][t], block - z->first_block), t == type && c.free_units[o] != 0);
+            expect(w, MM_FAULT_AREA, pfn, blockmap_test(&z->area[o][t], block_position(z, block)), t == type && c.free_units[o] != 0);
         }
     }
     expect(w, MM_FAULT_ORDER_MASK, pfn, pb->order_mask, mask);

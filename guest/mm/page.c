@@ -37,7 +37,7 @@ const char *page_state_name(enum page_state s)
 const char *migratetype_name(enum migratetype t)
 {
     static const char *const names[MIGRATE_TYPES] = {
-        "Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate",
+        "Unmovable", "Movable", "Reclaimable", "Accounted", "HighAtomic", "Isolate",
     };
     return (unsigned)t < MIGRATE_TYPES ? names[t] : "bad";
 }

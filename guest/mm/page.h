@@ -30,16 +30,17 @@ enum page_state {
     PAGE_STATES
 };
 
-/* The migratetype of a pageblock, and of an allocation (the first three). */
+/* The migratetype of a pageblock, and of an allocation (the first four). */
 enum migratetype {
     MIGRATE_UNMOVABLE,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
+    MIGRATE_ACCOUNTED,                          /* unmovable, but charged to a process: it goes when that goes */
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
     MIGRATE_TYPES
 };
-#define MIGRATE_PCP_TYPES 3u
+#define MIGRATE_PCP_TYPES 4u
 
 /* Flags of a used page. */
 #define PG_COMP      0x1u                       /* one unit, never split */

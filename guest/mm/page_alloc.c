@@ -26,7 +26,10 @@ enum migratetype gfp_migratetype(gfp_t gfp)
     if (gfp & __GFP_MOVABLE) {
         return MIGRATE_MOVABLE;
     }
-    return gfp & __GFP_RECLAIMABLE ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE;
+    if (gfp & __GFP_RECLAIMABLE) {
+        return MIGRATE_RECLAIMABLE;
+    }
+    return gfp & __GFP_ACCOUNT ? MIGRATE_ACCOUNTED : MIGRATE_UNMOVABLE;
 }
 
 enum zone_kind gfp_zone_class(gfp_t gfp)
@@ -87,7 +90,7 @@ static void highatomic_reserve(struct mm *mm, struct zone *z, struct page *p)
 
     spin_lock(&z->lock);
     if (z->blocks_of[MIGRATE_HIGHATOMIC] < (limit > 1 ? limit : 1)
-        && pageblock_type(mm, page_block(p)) == MIGRATE_UNMOVABLE) {
+        && (pageblock_type(mm, page_block(p)) == MIGRATE_UNMOVABLE || pageblock_type(mm, page_block(p)) == MIGRATE_ACCOUNTED)) {
         pageblock_set_type(mm, z, page_block(p), MIGRATE_HIGHATOMIC);
         zone_count(z, ZC_highatomic_reserve, 1);
     }
@@ -200,7 +203,7 @@ void mm_drain(struct mm *mm)
 FS_NOINLINE static struct page *alloc_slow(struct mm *mm, const struct request *r)
 {
     bool can_wait = (r->gfp & __GFP_DIRECT_RECLAIM) && !(r->gfp & __GFP_MEMALLOC);
-    bool reserve = (r->gfp & __GFP_HIGH) && r->order > 0 && r->type == MIGRATE_UNMOVABLE;
+    bool reserve = (r->gfp & __GFP_HIGH) && r->order > 0 && (r->type == MIGRATE_UNMOVABLE || r->type == MIGRATE_ACCOUNTED);
     struct zone *first = request_zone(mm, r, 0);
     struct page *p;
 

@@ -7,7 +7,7 @@
  *   I1  a PAGE_FREE head of order < PAGEBLOCK_ORDER is on head[order] of its own block; one of
  *       PAGEBLOCK_ORDER is its block as a whole.
  *   I2  bit o of order_mask is set exactly when the block has a free unit of order o.
- *   I3  bit (block - first_block) of area[o][t] is set exactly when the block has type t and
+ *   I3  bit (position of block) of area[o][t] is set exactly when the block has type t and
  *       bit o of order_mask.
  *   I4  free_pages is the sum over the block's free units; free_units[o][t] counts them by zone.
  *   I5  zone.free_pages leaves out blocks of MIGRATE_ISOLATE; isolated_free_pages has them.
@@ -72,7 +72,7 @@ void pageblock_link(struct mm *mm, struct zone *z, struct page *p, unsigned orde
     }
     if (!(pb->order_mask & (1u << order))) {
         pb->order_mask = (uint16_t)(pb->order_mask | (1u << order));
-        blockmap_set(&z->area[order][type], block - z->first_block);
+        blockmap_set(&z->area[order][type], block_position(z, block));
     }
     pb->free_pages = (uint16_t)(pb->free_pages + (1u << order));
     z->free_units[order][type]++;
@@ -103,7 +103,7 @@ void pageblock_unlink(struct mm *mm, struct zone *z, struct page *p, unsigned or
     }
     if (last) {
         pb->order_mask = (uint16_t)(pb->order_mask & ~(1u << order));
-        blockmap_clear(&z->area[order][type], block - z->first_block);
+        blockmap_clear(&z->area[order][type], block_position(z, block));
     }
     pb->free_pages = (uint16_t)(pb->free_pages - (1u << order));
     z->free_units[order][type]--;
@@ -136,8 +136,8 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
         if (pb->order_mask & (1u << o)) {
             uint64_t units = units_of(mm, block, o);
 
-            blockmap_clear(&z->area[o][old], block - z->first_block);
-            blockmap_set(&z->area[o][type], block - z->first_block);
+            blockmap_clear(&z->area[o][old], block_position(z, block));
+            blockmap_set(&z->area[o][type], block_position(z, block));
             z->free_units[o][old] -= units;
             z->free_units[o][type] += units;
         }

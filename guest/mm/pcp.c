@@ -18,9 +18,11 @@
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
-static uint32_t scaled(uint32_t n, unsigned order)
+/* Kernel types keep a quarter: what is reused from here is not in the lowest block. */
+static uint32_t scaled(uint32_t n, unsigned order, enum migratetype type)
 {
-    return n >> order > 0 ? n >> order : 1;
+    n >>= order + (type == MIGRATE_MOVABLE ? 0 : 2);
+    return n > 0 ? n : 1;
 }
 
 static struct pcp *this_pcp(const struct mm *mm, const struct zone *z)
@@ -35,7 +37,7 @@ FS_NOINLINE static void refill(struct mm *mm, struct zone *z, struct pcp_list *l
                                enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
     /* What a request takes from the reserve is for itself alone. */
-    uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : scaled(mm->pcp_batch, order);
+    uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : scaled(mm->pcp_batch, order, type);
 
     spin_lock(&z->lock);
     while (l->count < batch && zone_watermark_ok(z, order, mark, class, gfp)) {
@@ -102,8 +104,10 @@ void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
     l = &pcp->lists[order][type];
     page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
     l->pages[l->count++] = p;
-    if (fs_unlikely(l->count >= scaled(mm->pcp_high, order))) {
-        flush(mm, z, l, order, l->count < scaled(mm->pcp_batch, order) ? l->count : scaled(mm->pcp_batch, order));
+    if (fs_unlikely(l->count >= scaled(mm->pcp_high, order, type))) {
+        uint32_t batch = scaled(mm->pcp_batch, order, type);
+
+        flush(mm, z, l, order, l->count < batch ? l->count : batch);
     }
     spin_unlock(&pcp->lock);
 }

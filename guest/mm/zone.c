@@ -137,6 +137,7 @@ static mm_status_t zone_init(struct mm *mm, const struct mm_config *c, enum zone
                              uint64_t start, uint64_t end)
 {
     struct zone *z = &mm->zones[mm->zone_count];
+    uint32_t blocks;
 
     if (start >= end) {
         return MM_OK;
@@ -144,9 +145,18 @@ static mm_status_t zone_init(struct mm *mm, const struct mm_config *c, enum zone
     *z = (struct zone){ .id = (uint8_t)mm->zone_count, .node = (uint8_t)node, .kind = (uint8_t)kind,
                         .first_block = (uint32_t)(start >> PAGEBLOCK_ORDER),
                         .end_block = (uint32_t)(end >> PAGEBLOCK_ORDER) };
+    blocks = z->end_block - z->first_block;
+    z->position = boot_alloc(c, sizeof(uint32_t) * blocks);
+    z->block_at = boot_alloc(c, sizeof(uint32_t) * blocks);
+    if (z->position == NULL || z->block_at == NULL) {
+        return MM_ENOMEM;
+    }
+    for (uint32_t i = 0; i < blocks; i++) {
+        z->position[i] = i;
+        z->block_at[i] = z->first_block + i;
+    }
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
         for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
-            uint32_t blocks = z->end_block - z->first_block;
             void *mem = boot_alloc(c, blockmap_bytes(blocks));
 
             if (mem == NULL) {
@@ -276,18 +286,63 @@ uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end)
     return freed;
 }
 
-void mm_boot_done(struct mm *mm)
+static bool holds_boot_memory(const struct mm *mm, uint32_t block)
 {
-    for (uint32_t b = 0; b < mm->end_pfn >> PAGEBLOCK_ORDER; b++) {
-        struct zone *z;
+    return mm_pfn_valid(mm, block_pfn(block)) && !(mm_block(mm, block)->flags & PB_OFFLINE) && mm_block(mm, block)->reserved_pages != 0;
+}
 
-        if (!mm_pfn_valid(mm, block_pfn(b)) || mm_block(mm, b)->reserved_pages == 0 || mm_block(mm, b)->flags & PB_OFFLINE) {
+/* Take a block's bits out of the free areas, or put them back under its new position. */
+static void area_bits(struct mm *mm, struct zone *z, uint32_t block, bool set)
+{
+    for (unsigned o = 0; o < FREE_ORDERS; o++) {
+        if (mm_block(mm, block)->order_mask & (1u << o)) {
+            struct blockmap *m = &z->area[o][pageblock_type(mm, block)];
+
+            if (set) {
+                blockmap_set(m, block_position(z, block));
+            } else {
+                blockmap_clear(m, block_position(z, block));
+            }
+        }
+    }
+}
+
+static void zone_boot_done(struct mm *mm, struct zone *z)
+{
+    uint32_t next = 0;
+
+    for (uint32_t b = z->first_block; b < z->end_block; b++) {
+        if (mm_pfn_valid(mm, block_pfn(b))) {
+            area_bits(mm, z, b, false);
+        }
+    }
+    for (unsigned boot = 2; boot-- > 0;) {
+        for (uint32_t b = z->first_block; b < z->end_block; b++) {
+            if (holds_boot_memory(mm, b) == boot) {
+                z->position[b - z->first_block] = next;
+                z->block_at[next++] = b;
+            }
+        }
+    }
+    for (uint32_t b = z->first_block; b < z->end_block; b++) {
+        if (!mm_pfn_valid(mm, block_pfn(b))) {
             continue;
         }
-        z = mm_block_zone(mm, b);
-        spin_lock(&z->lock);
-        if (z->kind != ZONE_MOVABLE && pageblock_type(mm, b) == MIGRATE_MOVABLE) {
+        area_bits(mm, z, b, true);
+        if (holds_boot_memory(mm, b) && pageblock_type(mm, b) == MIGRATE_MOVABLE) {
             pageblock_set_type(mm, z, b, MIGRATE_UNMOVABLE);
+        }
+    }
+}
+
+void mm_boot_done(struct mm *mm)
+{
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        struct zone *z = &mm->zones[i];
+
+        spin_lock(&z->lock);
+        if (z->kind != ZONE_MOVABLE) {
+            zone_boot_done(mm, z);
         }
         spin_unlock(&z->lock);
     }

@@ -63,7 +63,7 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(pcp_flush)                                                                      \
     X(fallback)             /* served by a block of another type */                   \
     X(fallback_fragmenting) /* ... that was not free as a whole */                    \
-    X(fallback_kernel)      /* of those: unmovable from reclaimable, or the reverse */ \
+    X(fallback_kernel)      /* of those: one kernel type from another */              \
     X(fallback_tenant)      /* of those: movable into a kernel block */               \
     X(fallback_claim)       /* the block changed its type */                          \
     X(block_cleared)        /* blocks whose movable pages were moved out for a claim */ \
@@ -103,9 +103,11 @@ struct zone {
     uint64_t watermark[WMARKS];
     uint64_t reserve[ZONE_KINDS];                   /* kept from requests that a higher kind could serve */
     uint64_t free_units[FREE_ORDERS][MIGRATE_TYPES];
-    struct blockmap area[FREE_ORDERS][MIGRATE_TYPES];   /* members: block - first_block */
+    struct blockmap area[FREE_ORDERS][MIGRATE_TYPES];   /* members: positions of blocks */
     uint64_t blocks_of[MIGRATE_TYPES];
     uint32_t first_block, end_block;                /* span; holes are blocks of PAGE_HOLE pages */
+    uint32_t *position;                             /* [block - first_block]: its place in the order of preference */
+    uint32_t *block_at;                             /* [position] */
     uint64_t present_pages, managed_pages;
     uint8_t id, node, kind;
     bool low_signalled;
@@ -203,9 +205,13 @@ static inline struct zone *mm_block_zone(const struct mm *mm, uint32_t block)
 {
     return &mm->zones[mm_block(mm, block)->zone];
 }
+/* Kernel pages take the block of the lowest position, movable pages that of the highest.  Positions follow the frame
+ * numbers, but blocks with boot memory, which can never be whole, come first. */
+static inline uint32_t block_position(const struct zone *z, uint32_t block) { return z->position[block - z->first_block]; }
+static inline uint32_t position_block(const struct zone *z, uint32_t position) { return z->block_at[position]; }
 static inline bool migratetype_is_kernel(enum migratetype t)
 {
-    return t == MIGRATE_UNMOVABLE || t == MIGRATE_RECLAIMABLE;
+    return t == MIGRATE_UNMOVABLE || t == MIGRATE_RECLAIMABLE || t == MIGRATE_ACCOUNTED;
 }
 
 static inline uint64_t zone_free_pages(const struct zone *z)
@@ -238,7 +244,8 @@ const char *zone_kind_name(enum zone_kind k);
 mm_status_t mm_init(struct mm *mm, const struct mm_config *config) FS_MUST_CHECK;
 /* Give [start, end) of PAGE_RESERVED pages to the allocator; returns how many pages (others are left alone). */
 uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end);
-/* Boot memory is known: blocks that keep reserved pages will never be whole, so they serve kernel requests first. */
+/* Boot memory is known: blocks that keep reserved pages will never be whole, so they serve kernel requests first:
+ * they become unmovable and move to the front of the order of preference. Before anybody allocates. */
 void mm_boot_done(struct mm *mm);
 /* Set watermarks anew from managed pages and mm->min_free_pages. */
 void mm_setup_watermarks(struct mm *mm);

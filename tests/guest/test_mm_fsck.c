@@ -141,9 +141,9 @@ static void plant_in_blocks(void)
     while (mm_block(&f.mm, other)->order_mask & 1u) {
         other++;
     }
-    blockmap_set(&z->area[0][MIGRATE_RECLAIMABLE], other);
+    blockmap_set(&z->area[0][MIGRATE_RECLAIMABLE], block_position(z, other));
     expect_fault(MM_FAULT_AREA);
-    blockmap_clear(&z->area[0][MIGRATE_RECLAIMABLE], other);
+    blockmap_clear(&z->area[0][MIGRATE_RECLAIMABLE], block_position(z, other));
     check_mm(&f.mm, 0);
     PLANT(z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE].count, 0, MM_FAULT_AREA_SUMMARY);
     /* Two free buddies that were not merged. */

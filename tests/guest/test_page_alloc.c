@@ -23,7 +23,8 @@ struct run {
 
 static gfp_t random_gfp(struct rng *r)
 {
-    static const gfp_t kinds[] = { GFP_KERNEL, GFP_HIGH_MOVABLE, GFP_KERNEL | __GFP_RECLAIMABLE, GFP_ATOMIC, GFP_NOWAIT };
+    static const gfp_t kinds[] = { GFP_KERNEL, GFP_HIGH_MOVABLE, GFP_KERNEL | __GFP_RECLAIMABLE, GFP_ATOMIC,
+                                   GFP_KERNEL | __GFP_ACCOUNT };
     return kinds[rng_below(r, 5)] | __GFP_MEMALLOC;
 }
 
