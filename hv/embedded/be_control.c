@@ -5,7 +5,7 @@
  * Invariants: I1 pauses are counted and outlive the tool that made them;
  * I2 after a timed-out suspend the request is withdrawn and the guest runs.
  * Rules: unpausing a running domain is EINVAL; set_max_pages below what the domain has is
- * allowed (only later allocations fail); resume of a domain that is not suspended is refused.
+ * allowed (only later allocations fail); resume of a running domain changes nothing.
  * The oracles answer what Xen itself reads from the pages that it holds (debug keys
  * q and e on real Xen): a page that was moved under Xen's feet is not what they read.
  * Xen's own event traffic goes on while a domain is paused: a pause may change
@@ -92,9 +92,9 @@ fs_status_t emb_op_resume(struct hv_backend *be, uint16_t domid, struct fs_error
     if (s != FS_OK) {
         return s;
     }
-    if (!d->shutdown || d->shutdown_reason != SHUTDOWN_suspend || d->dying) {
-        s = emb_refused(d, -EINVAL, err, "resuming a domain that is not suspended");
-    } else {
+    if (d->dying || (d->shutdown && d->shutdown_reason != SHUTDOWN_suspend)) {
+        s = emb_refused(d, -EINVAL, err, "resuming a domain that did not suspend");
+    } else if (d->shutdown) {
         d->shutdown = false;
         d->shutdown_reason = 0;
         emb_guest_wakes(c.m, d);
@@ -163,7 +163,7 @@ fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_spe
         return s;
     }
     bool pv = d->kind != HV_DOMAIN_HAP;
-    struct hv_special *list = calloc(EMB_HELD_MAX + EMB_GRANTS_MAX, sizeof(*list));
+    struct hv_special *list = calloc(2 * EMB_HELD_MAX + EMB_GRANTS_MAX, sizeof(*list));
     if (!list) {
         s = fs_fail(err, FS_NO_MEMORY, "domain %u: no memory for its special frames", domid);
         goto out;
@@ -172,7 +172,11 @@ fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_spe
         const struct emb_held *h = &d->held[i];
         uint8_t kind;
         if (is_ring(h, &kind)) {
-            list[(*count)++] = (struct hv_special){ .gfn = h->gfn, .mfn = pv ? mfn_make(h->mfn) : MFN_NONE, .kind = kind };
+            struct hv_special ring = { .gfn = h->gfn, .mfn = pv ? mfn_make(h->mfn) : MFN_NONE, .kind = kind };
+            list[(*count)++] = ring;
+            ring.kind = HV_SPECIAL_GRANT_MAPPED;        /* the daemons map their ring by a reserved grant */
+            ring.grant_ref = h->kind == EMB_HELD_STORE;
+            list[(*count)++] = ring;
         }
     }
     for (uint32_t i = 0; i < d->grant_count; i++) {

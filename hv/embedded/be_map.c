@@ -135,6 +135,9 @@ out:
 void emb_op_unmap(struct hv_backend *be, void *addr, size_t count)
 {
     struct emb_be *e = emb_be(be);
+    if (!addr) {
+        return;
+    }
     (void)munmap(addr, count * FS_PAGE_BYTES);
     emb_lock(e->m);
     struct emb_mapping **at = &e->client->mappings;

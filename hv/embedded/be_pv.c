@@ -137,7 +137,9 @@ fs_status_t emb_op_vcpu_load(struct hv_backend *be, uint16_t domid, const struct
         return s;
     }
     int rc = pv_only(d) || v->vcpu >= d->vcpu_count ? -EINVAL : 0;
-    if (rc == 0 && v->initialised) {
+    if (rc == 0 && v->initialised && (!v->opaque || v->opaque_bytes != EMB_VCPU_BLOB_BYTES)) {
+        s = fs_fail(err, FS_BAD_INPUT, "vCPU %u: no state of this machine's (%zu bytes)", v->vcpu, v->opaque_bytes);
+    } else if (rc == 0 && v->initialised) {
         rc = emb_vcpu_load(c.m, d, v->vcpu, v);
     }
     if (rc) {
