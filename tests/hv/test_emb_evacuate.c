@@ -1,0 +1,280 @@
+/*
+ * test_emb_evacuate.c - whole evacuations on the embedded machine, undisturbed and disturbed at every call.
+ *
+ * After each run, whatever was done to it: every guest lives (unless it was destroyed), holds
+ * every byte that it should, and every count of the machine is right.  Where the engine says that recovery is
+ * due, recovery must bring that about.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "embedded/embedded.h"
+#include "hv_priv.h"
+
+#define NODE_PAGES 8192u
+#define GUEST_PAGES 1536u
+
+struct world {
+    struct emb_machine *m;
+    uint16_t domid;
+    char dir[64];
+    uint64_t seed;
+    uint64_t max_pages;
+};
+
+static void world_make(struct world *w, uint64_t seed, enum hv_domain_kind kind)
+{
+    struct emb_config c = { .nodes = { { NODE_PAGES, 0 }, { NODE_PAGES, 0 }, { NODE_PAGES, 0 } }, .node_count = 3, .seed = seed, .anon_pages = 4 };
+    struct emb_domain_config g = { .kind = kind, .name = "guest", .pages = GUEST_PAGES, .vcpus = 1 + (uint32_t)seed % 2, .seed = seed, .node = 1,
+                                   .processes = 2, .grants_mapped = 1 };
+    *w = (struct world){ .dir = "/tmp/emb-evac-XXXXXX", .seed = seed };
+    assert_non_null(mkdtemp(w->dir));
+    w->m = emb_machine_create(&c);
+    assert_non_null(w->m);
+    assert_int_equal(emb_domain_create(w->m, &g, &w->domid), 0);
+    w->max_pages = emb_domain_max_pages(w->m, w->domid);
+    assert_true(emb_guest_run(w->m, w->domid, 100) > 0);
+}
+
+static void world_end(struct world *w)
+{
+    char cmd[96];
+    emb_machine_destroy(w->m);
+    (void)snprintf(cmd, sizeof(cmd), "rm -rf %s", w->dir);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void hv_bind(struct hv *hv, struct world *w)
+{
+    *hv = (struct hv){ .be = emb_backend(w->m), .state_dir = w->dir };
+    assert_non_null(hv->be);
+}
+
+static fs_status_t evacuate(struct world *w, const char *target, struct hv_report *report, struct fs_error *err)
+{
+    struct hv hv;
+    struct hv_evacuate_options o = { .target = target, .verify = true };
+    hv_bind(&hv, w);
+    fs_status_t s = hv_evacuate(&hv, &o, report, err);
+    hv.be->ops->close(hv.be);
+    return s;
+}
+
+static fs_status_t recover(struct world *w, struct fs_error *err)
+{
+    struct hv hv;
+    struct hv_recover_report r;
+    hv_bind(&hv, w);
+    fs_status_t s = hv_recover(&hv, &r, err);
+    hv.be->ops->close(hv.be);
+    return s;
+}
+
+#define sane(w, ...) sane_at((w), __LINE__, __VA_ARGS__)
+static void sane_at(struct world *w, int line, const char *what, uint64_t n, bool gone)
+{
+    uint64_t faults = emb_fsck(w->m, stderr);
+    if (!gone) {
+        faults += emb_guest_check(w->m, w->domid, stderr);
+        if (!emb_guest_alive(w->m, w->domid)) {
+            fprintf(stderr, "the guest does not run\n");
+            faults++;
+        } else if (emb_guest_run(w->m, w->domid, 50) == 0 || emb_guest_check(w->m, w->domid, stderr) != 0) {
+            fprintf(stderr, "the guest does not run on\n");
+            faults++;
+        }
+        if (emb_domain_max_pages(w->m, w->domid) != w->max_pages) {
+            fprintf(stderr, "its limit was %llu and is %llu\n", (unsigned long long)w->max_pages, (unsigned long long)emb_domain_max_pages(w->m, w->domid));
+            faults++;
+        }
+    }
+    if (faults) {
+        fail_msg("line %d: seed %llu, %s %llu: %llu faults", line, (unsigned long long)w->seed, what, (unsigned long long)n, (unsigned long long)faults);
+    }
+}
+
+static void undisturbed(enum hv_domain_kind kind)
+{
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t held;
+        world_make(&w, seed, kind);
+        uint64_t before = emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        if (s != FS_PARTIAL) {
+            fail_msg("seed %llu: %s: %s", (unsigned long long)seed, fs_status_name(s), err.text);
+        }
+        sane(&w, "undisturbed", 0, false);
+        assert_int_equal(r.frames_moved, before - held);
+        assert_int_equal(r.mismatches, 0);
+        assert_true(r.verified);
+        assert_int_equal(emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held), held);
+        hv_report_free(&r);
+        world_end(&w);
+    }
+}
+
+static void pv_undisturbed(void **state)
+{
+    (void)state;
+    undisturbed(HV_DOMAIN_PV);
+}
+
+static bool needs_recovery(const struct world *w, fs_status_t s)
+{
+    char path[96];
+    (void)snprintf(path, sizeof(path), "%s/journal", w->dir);
+    return s == FS_NEEDS_RECOVER || access(path, F_OK) == 0;
+}
+
+/* Fail call n for every n that an evacuation makes. */
+static void each_call_fails(enum hv_domain_kind kind, bool partial)
+{
+    uint64_t calls = UINT64_MAX, recovered = 0, whole = 0;
+    for (uint64_t n = 1; n <= calls; n++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        struct emb_fault_plan plan = { .fail_call = n, .partial = partial };
+        world_make(&w, 7, kind);
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        calls = emb_fault_fired(w.m) ? UINT64_MAX : 0;
+        emb_fault_arm(w.m, NULL);
+        hv_report_free(&r);
+        whole += s == FS_PARTIAL;
+        if (needs_recovery(&w, s)) {
+            recovered++;
+            s = recover(&w, &err);
+            if (s != FS_OK) {
+                fail_msg("call %llu failed; recovery: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+            }
+        }
+        sane(&w, partial ? "half of call" : "call", n, false);
+        world_end(&w);
+    }
+    print_message("every call failed once: %llu evacuations ended whole, %llu needed recovery\n", (unsigned long long)whole, (unsigned long long)recovered);
+}
+
+static void pv_each_call_fails(void **state)
+{
+    (void)state;
+    each_call_fails(HV_DOMAIN_PV, false);
+}
+
+static void pv_each_call_half_done(void **state)
+{
+    (void)state;
+    each_call_fails(HV_DOMAIN_PV, true);
+}
+
+static void destroy_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)op, (void)call;
+    (void)emb_domain_destroy(m, *(uint16_t *)arg);
+}
+
+static void guest_destroyed_at_each_call(enum hv_domain_kind kind)
+{
+    bool more = true;
+    for (uint64_t n = 1; more; n++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        world_make(&w, 8, kind);
+        struct emb_fault_plan plan = { .hook_call = n, .hook = destroy_hook, .hook_arg = &w.domid };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        more = emb_fault_calls(w.m) >= n;
+        emb_fault_arm(w.m, NULL);
+        hv_report_free(&r);
+        if (more && needs_recovery(&w, s)) {
+            s = recover(&w, &err);
+            if (s != FS_OK) {
+                fail_msg("destroyed at call %llu; recovery: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+            }
+        }
+        sane(&w, "destroyed at call", n, more);
+        if (more) {
+            struct mfn_range all = emb_node_range(w.m, 0);
+            uint64_t held;
+            assert_int_equal(emb_guest_frames_in(w.m, w.domid, all, &held), 0);
+        }
+        world_end(&w);
+    }
+}
+
+static void pv_destroyed_at_each_call(void **state)
+{
+    (void)state;
+    guest_destroyed_at_each_call(HV_DOMAIN_PV);
+}
+
+static void kill_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)arg, (void)m, (void)op, (void)call;
+    (void)raise(SIGKILL);
+}
+
+/* The tool is killed before call n, for every n; the parent recovers on the same machine. */
+static void killed_at_each_call(enum hv_domain_kind kind)
+{
+    bool more = true;
+    uint64_t recovered = 0;
+    for (uint64_t n = 1; more; n++) {
+        struct world w;
+        struct fs_error err = { "" };
+        world_make(&w, 9, kind);
+        struct emb_fault_plan plan = { .hook_call = n, .hook = kill_hook };
+        emb_fault_arm(w.m, &plan);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            struct hv_report r = { 0 };
+            (void)evacuate(&w, "NODE1", &r, &err);
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        more = WIFSIGNALED(status);
+        emb_fault_arm(w.m, NULL);
+        emb_machine_reap(w.m);
+        fs_status_t s = recover(&w, &err);
+        recovered += more;
+        if (s != FS_OK) {
+            fail_msg("killed at call %llu; recovery: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+        }
+        sane(&w, "killed at call", n, false);
+        world_end(&w);
+    }
+    print_message("killed at %llu different calls\n", (unsigned long long)recovered);
+}
+
+static void pv_killed_at_each_call(void **state)
+{
+    (void)state;
+    killed_at_each_call(HV_DOMAIN_PV);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pv_undisturbed),
+        cmocka_unit_test(pv_each_call_fails),
+        cmocka_unit_test(pv_each_call_half_done),
+        cmocka_unit_test(pv_destroyed_at_each_call),
+        cmocka_unit_test(pv_killed_at_each_call),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
