@@ -26,7 +26,7 @@ XEN_SRC  := $(wildcard hv/xen/*.c)
 EMB_SRC  := $(wildcard hv/embedded/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
 TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c) $(wildcard tests/tools/test_*.c)
-TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c))
+TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_% tests/conform/main_%,$(wildcard tests/conform/*.c))
 
 HV_OBJ   := $(HV_SRC:%.c=$(BUILD)/obj/%.o)
 XEN_OBJ  := $(XEN_SRC:%.c=$(BUILD)/obj/%.o)
@@ -49,7 +49,12 @@ all: $(if $(wildcard hv/hv.c),$(BUILD)/frameshift)
 
 -include guest/guest.mk
 
-$(BUILD)/frameshift: $(TOOL_OBJ) $(HV_OBJ) $(XEN_OBJ) $(EMB_OBJ)
+# An archive, so that a program takes only what it calls: unit tests never pull hv/open.o, and so link no libxenctrl.
+$(BUILD)/libhv.a: $(HV_OBJ) $(EMB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/frameshift: $(TOOL_OBJ) $(XEN_OBJ) $(BUILD)/libhv.a
 	$(CC) $(SAN) -o $@ $^ $(XEN_LIBS) $(HV_LIBS) $(TOOL_LIBS)
 
 $(BUILD)/obj/hv/xen/%.o $(BUILD)/obj/hv/embedded/%.o: CFLAGS_ALL += $(XEN_DEFS)
@@ -60,20 +65,21 @@ $(BUILD)/obj/%.o: %.c Makefile
 	$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 # A unit test links the engine and the embedded machine, never libxenctrl.
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(HV_OBJ) $(EMB_OBJ)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lcmocka $(HV_LIBS) $(TOOL_LIBS)
 
 $(filter $(BUILD)/tests/tools/%,$(TESTS)): $(TOOL_LIB_OBJ) $(BUILD)/obj/tests/tools/canned.o
 
 # The engine comes as an archive: what the fake defines is not taken from it.
-$(FAKE_TOOL): $(TOOL_OBJ) $(BUILD)/obj/tests/tools/fake_hv.o $(BUILD)/obj/tests/tools/canned.o $(BUILD)/obj/libhv.a
+$(FAKE_TOOL): $(TOOL_OBJ) $(BUILD)/obj/tests/tools/fake_hv.o $(BUILD)/obj/tests/tools/canned.o $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ $(HV_LIBS) $(TOOL_LIBS)
 
-$(BUILD)/obj/libhv.a: $(HV_OBJ)
-	@rm -f $@
-	$(AR) rcs $@ $^
+# The suite over the backend interface, as a program for dom0 of a test host.
+$(BUILD)/conform-xen: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/conform/conform*.c) tests/conform/main_xen.c) $(XEN_OBJ) \
+                      $(patsubst %,$(BUILD)/obj/hv/%.o,backend status assert range)
+	$(CC) $(SAN) -o $@ $^ $(XEN_LIBS) -lpthread
 
 tests: $(TESTS) $(FAKE_TOOL)
 

@@ -21,6 +21,7 @@
  * its machine frames to have changed when it returns.
  * Cost: see pv_switch.c; a round costs the frames moved plus all page tables once.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,22 +155,17 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
     size_t n = *count, kept = 0;
     mfn_t *mfns = malloc((n + 1) * sizeof(*mfns));
     uint64_t *gfns = malloc((n + 1) * sizeof(*gfns));
-    uint8_t *types = malloc(n + 1), *flags = malloc(n + 1);
-    bool *owned = malloc((n + 1) * sizeof(*owned));
     fs_status_t s = FS_NO_MEMORY;
-    if (mfns == NULL || gfns == NULL || types == NULL || flags == NULL || owned == NULL) {
+    if (mfns == NULL || gfns == NULL) {
         goto out;
     }
     for (size_t i = 0; i < n; i++) {
         mfns[i] = list[i].mfn;
     }
     s = be->ops->m2p(be, mfns, n, gfns, err);
-    if (s == FS_OK) {
-        s = be->ops->types(be, course->dom->domid, mfns, n, types, flags, owned, err);
-    }
     for (size_t i = 0; i < n && s == FS_OK; i++) {
         enum fs_reason reason = special_reason(course, list[i].mfn);
-        if (!owned[i] || gfns[i] != list[i].pfn) {
+        if (!job->owned[list[i].pfn] || gfns[i] != list[i].pfn) {
             reason = FS_REASON_NOT_IN_P2M;      /* its p2m and Xen's M2P disagree: nothing is moved on a guess */
         }
         if (reason != FS_REASON_NONE) {
@@ -184,9 +180,6 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
 out:
     free(mfns);
     free(gfns);
-    free(types);
-    free(flags);
-    free(owned);
     return s;
 }
 
@@ -215,10 +208,11 @@ static fs_status_t probe(struct pv_course *course, struct pv_job *job, const str
             s = held_add(course, list[i].mfn, list[i].pfn, FS_REASON_FOREIGN_REF);
             continue;
         }
-        mfn_t to = job->reserved[job->reserved_used++];
+        mfn_t to = job->reserved[job->move_count];
         job->moves[job->move_count++] = (struct pv_move){ .pfn = list[i].pfn, .old = list[i].mfn, .new = to, .type = list[i].type };
         xlat_set(&job->x, list[i].mfn, to);
     }
+    job->reserved_used = job->move_count;
     pv_phase(job, "probe", &since, calls);
     mover_event(job->ctx, EV_PROBE, job->dom.domid, count, count - job->move_count, NULL);
 out:
@@ -363,7 +357,6 @@ static bool domain_gone(const struct pv_job *job)
 static fs_status_t abandon(struct pv_job *job, fs_status_t s, struct fs_error *err)
 {
     struct fs_error second = { "" };
-    uint64_t left;
     if (domain_gone(job)) {
         if (job->monitor_held) {
             (void)!job->be->ops->monitor_release(job->be, job->dom.domid, NULL);
@@ -376,12 +369,12 @@ static fs_status_t abandon(struct pv_job *job, fs_status_t s, struct fs_error *e
     }
     if (undo != FS_OK) {
         char first[sizeof(second.text)];
-        memcpy(first, err != NULL ? err->text : "", sizeof(first));
+        snprintf(first, sizeof(first), "%s", err != NULL ? err->text : "");
         return fs_fail(err, FS_NEEDS_RECOVER, "domain %u is stopped and could not be rolled back (%.200s) after: %.200s; run `frameshift recover`",
                        job->dom.domid, second.text, first);
     }
-    if (pv_release(job, &left, &second) != FS_OK || left > 0) {
-        mover_event(job->ctx, EV_WARNING, job->dom.domid, left, 0, "reserved frames could not be given back");
+    if (pv_release(job, &second) != FS_OK) {
+        return fs_fail(err, FS_NEEDS_RECOVER, "%s", second.text);
     }
     return s;
 }
@@ -413,7 +406,7 @@ static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_
     struct pv_job job = { .ctx = course->ctx, .be = course->ctx->be, .dom = *course->dom, .result = course->result,
                           .max_pages_before = course->dom->max_pages };
     size_t pages = 0;
-    uint64_t left = 0, since = pv_now(&job);
+    uint64_t since = pv_now(&job);
     *moved = 0;
     fs_status_t s = size_round(course, &job, &pages, err);
     pv_phase(&job, "size", &since, pages);
@@ -444,17 +437,14 @@ static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_
     pv_phase(&job, "resume", &since, 1);
     account_stop(&job);
     s = journal_append(course->ctx->journal, JR_PV_RESUMED, NULL, 0, err);
-    if (s == FS_OK) {
-        s = pv_release(&job, &left, err);
+    if (s == FS_OK && pv_release(&job, err) != FS_OK) {
+        s = domain_gone(&job) ? FS_GUEST_GONE : FS_NEEDS_RECOVER;
     }
     if (s == FS_OK) {
         s = journal_append(course->ctx->journal, JR_PV_RELEASED, NULL, 0, err);
     }
     *moved = job.move_count;
     course->result->report->moved += job.move_count;
-    if (left > 0) {
-        mover_event(course->ctx, EV_WARNING, job.dom.domid, left, 0, "old frames could not be given back");
-    }
 out:
     pv_job_free(&job);
     return s;

@@ -28,8 +28,9 @@ struct pv_job {
     struct hv_pv_vcpu *vcpus;               /* as they were when the guest stopped */
     size_t vcpu_count;
     struct pv_p2m p2m;
+    bool *owned;                            /* by pfn: Xen says the guest owns the frame of this p2m entry */
     struct pv_tables tables;
-    struct pv_move *moves;                  /* sorted by pfn */
+    struct pv_move *moves;                  /* sorted by pfn; the i-th goes to reserved[i] */
     size_t move_count;
     struct xlat x;
 
@@ -40,8 +41,8 @@ struct pv_job {
 /* ---- pv_reserve.c: frames in and out ---- */
 fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err) FS_MUST_CHECK;
 /* Give back what was reserved and not used, and the old frames of what moved; restore max_pages.
- * Frames that cannot be given back are left owned and counted in *left. */
-fs_status_t pv_release(struct pv_job *job, uint64_t *left, struct fs_error *err) FS_MUST_CHECK;
+ * Any failure leaves the rest to recovery: the caller returns FS_NEEDS_RECOVER. */
+fs_status_t pv_release(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
 
 /* ---- pv_switch.c: the stopped guest ---- */
 fs_status_t pv_capture(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;     /* p2m, tables, vCPUs */
@@ -70,6 +71,10 @@ fs_status_t pv_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first
 
 fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;   /* resume, unpause, release the monitor */
 void pv_job_free(struct pv_job *job);
+
+/* Split [0, count) over the dom0's processors; fn on each part, the first failure wins.  fn may use [mt] members only. */
+typedef fs_status_t (*pv_part_fn)(void *arg, size_t first, size_t end, struct fs_error *err);
+fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err) FS_MUST_CHECK;
 
 static inline uint64_t pv_now(const struct pv_job *job) { return job->be->ops->clock_ns(job->be); }
 /* Close a phase that began at *since: adds it to the report and restarts the clock. */

@@ -24,10 +24,13 @@ struct state_vcpu {
     uint64_t gdt[HV_GDT_FRAMES];
 };
 struct moves_header {
-    uint64_t moves, tables, p2m_pages, mids, pfn_count;
-    uint64_t top, root, used;
+    uint64_t moves, runs, tables, p2m_pages, mids, pfn_count;
+    uint64_t top, root;
     uint8_t linear, reserved[7];
 };
+/* Consecutive pfns on consecutive old frames.  New frames follow from PV_RESERVED (the i-th move went to the i-th of
+ * them), types from PV_STATE: a guest in large pieces is a handful of runs, and the record is written in the blackout. */
+struct moves_run { uint64_t pfn, old, count; };
 
 struct cursor { const uint8_t *at; size_t left; };
 
@@ -161,70 +164,101 @@ bad:
 
 /* ---- PV_MOVES ----------------------------------------------------------------- */
 
+static bool continues(const struct pv_move *a, const struct pv_move *b)
+{
+    return b->pfn == a->pfn + 1 && b->old.n == a->old.n + 1;
+}
+
+static size_t make_runs(const struct pv_job *job, struct moves_run *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < job->move_count; i++) {
+        if (i > 0 && continues(&job->moves[i - 1], &job->moves[i])) {
+            if (out != NULL) {
+                out[n - 1].count++;
+            }
+            continue;
+        }
+        if (out != NULL) {
+            out[n] = (struct moves_run){ job->moves[i].pfn, job->moves[i].old.n, 1 };
+        }
+        n++;
+    }
+    return n;
+}
+
 fs_status_t pv_journal_moves(struct pv_job *job, struct fs_error *err)
 {
     struct moves_header h = {
-        .moves = job->move_count, .tables = job->tables.count, .p2m_pages = job->p2m.page_count, .mids = job->p2m.mid_count,
-        .pfn_count = job->p2m.pfn_count, .top = job->p2m.top.n, .root = job->p2m.root.n, .used = job->reserved_used,
-        .linear = job->p2m.linear,
+        .moves = job->move_count, .runs = make_runs(job, NULL), .tables = job->tables.count,
+        .p2m_pages = job->p2m.page_count, .mids = job->p2m.mid_count, .pfn_count = job->p2m.pfn_count,
+        .top = job->p2m.top.n, .root = job->p2m.root.n, .linear = job->p2m.linear,
     };
-    size_t bytes = sizeof(h) + job->move_count * sizeof(struct pv_move) + job->p2m.page_count * sizeof(mfn_t) +
-                   job->p2m.mid_count * sizeof(mfn_t);
+    size_t bytes = sizeof(h) + (size_t)h.runs * sizeof(struct moves_run) +
+                   (job->p2m.page_count + job->p2m.mid_count) * sizeof(mfn_t);
     uint8_t *buffer = malloc(bytes), *at = buffer;
-    if (buffer == NULL) {
-        return FS_NO_MEMORY;
+    struct moves_run *runs = malloc((size_t)h.runs * sizeof(*runs) + 1);
+    fs_status_t s = FS_NO_MEMORY;
+    if (buffer != NULL && runs != NULL) {
+        make_runs(job, runs);
+        put(&at, &h, sizeof(h));
+        put(&at, runs, (size_t)h.runs * sizeof(*runs));
+        put(&at, job->p2m.pages, job->p2m.page_count * sizeof(mfn_t));
+        put(&at, job->p2m.mids, job->p2m.mid_count * sizeof(mfn_t));
+        s = journal_append(job->ctx->journal, JR_PV_MOVES, buffer, bytes, err);
     }
-    put(&at, &h, sizeof(h));
-    put(&at, job->moves, job->move_count * sizeof(struct pv_move));
-    put(&at, job->p2m.pages, job->p2m.page_count * sizeof(mfn_t));
-    put(&at, job->p2m.mids, job->p2m.mid_count * sizeof(mfn_t));
-    fs_status_t s = journal_append(job->ctx->journal, JR_PV_MOVES, buffer, bytes, err);
     free(buffer);
+    free(runs);
     return s;
 }
 
-static bool moves_valid(const struct pv_job *job)
+/* Moves again from runs (I2): pfns ascend, old frames lie in the ranges and are named once, new ones outside. */
+static bool expand_runs(struct pv_job *job, const struct moves_run *runs, uint64_t count)
 {
-    for (size_t i = 0; i < job->move_count; i++) {
-        const struct pv_move *m = &job->moves[i];
-        if (m->pfn >= job->p2m.pfn_count || (i > 0 && job->moves[i - 1].pfn >= m->pfn) || m->type > HV_TYPE_L4 ||
-            !mfn_set_contains(job->ctx->ranges, m->old) || mfn_set_contains(job->ctx->ranges, m->new)) {
+    size_t n = 0;
+    for (uint64_t r = 0; r < count; r++) {
+        if (runs[r].count > job->move_count - n || runs[r].pfn > job->p2m.pfn_count ||
+            runs[r].count > job->p2m.pfn_count - runs[r].pfn) {
             return false;
         }
+        for (uint64_t i = 0; i < runs[r].count; i++, n++) {
+            struct pv_move m = { .pfn = runs[r].pfn + i, .old = mfn_make(runs[r].old + i), .new = job->reserved[n] };
+            const struct pv_table *t = pv_tables_at(&job->tables, m.old);
+            if ((n > 0 && job->moves[n - 1].pfn >= m.pfn) || !mfn_set_contains(job->ctx->ranges, m.old) ||
+                mfn_set_contains(job->ctx->ranges, m.new) || xlat_moves(&job->x, m.old)) {
+                return false;
+            }
+            m.type = t != NULL ? t->level : HV_TYPE_NONE;
+            job->moves[n] = m;
+            xlat_set(&job->x, m.old, m.new);
+        }
     }
-    return true;
+    return n == job->move_count;
 }
 
 fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err)
 {
     struct cursor c = { data, bytes };
     struct moves_header h;
-    void *moves = NULL, *pages = NULL, *mids = NULL;
-    if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count ||
-        !take_array(&c, &moves, h.moves, sizeof(struct pv_move)) || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
+    void *runs = NULL, *pages = NULL, *mids = NULL;
+    if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count || h.moves > job->reserved_count ||
+        h.p2m_pages != (h.pfn_count + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE ||
+        !take_array(&c, &runs, h.runs, sizeof(struct moves_run)) || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
         !take_array(&c, &mids, h.mids, sizeof(mfn_t)) || c.left != 0) {                  /* I1 */
-        free(moves);
+        free(runs);
         free(pages);
         free(mids);
         return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's record of its moves is damaged", job->dom.domid);
     }
-    job->moves = moves;
-    job->move_count = (size_t)h.moves;
     job->p2m = (struct pv_p2m){ .pfn_count = h.pfn_count, .page_count = (size_t)h.p2m_pages, .pages = pages, .mids = mids,
                                 .mid_count = (size_t)h.mids, .top = mfn_make(h.top), .root = mfn_make(h.root),
                                 .linear = h.linear != 0 };
-    job->reserved_used = (size_t)h.used;
-    if (h.p2m_pages != (h.pfn_count + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE || h.used > job->reserved_count ||
-        !moves_valid(job)) {                                                             /* I2 */
-        return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's moves do not fit its ranges", job->dom.domid);
+    job->move_count = job->reserved_used = (size_t)h.moves;
+    job->moves = calloc(job->move_count + 1, sizeof(*job->moves));
+    fs_status_t s = job->moves == NULL ? FS_NO_MEMORY : xlat_init(&job->x, job->ctx->ranges);
+    if (s == FS_OK && !expand_runs(job, runs, h.runs)) {
+        s = fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's moves do not fit its ranges", job->dom.domid);
     }
-    fs_status_t s = xlat_init(&job->x, job->ctx->ranges);
-    for (size_t i = 0; s == FS_OK && i < job->move_count; i++) {
-        if (xlat_moves(&job->x, job->moves[i].old)) {
-            return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal moves frame %#llx twice", job->dom.domid,
-                           (unsigned long long)job->moves[i].old.n);
-        }
-        xlat_set(&job->x, job->moves[i].old, job->moves[i].new);
-    }
+    free(runs);
     return s == FS_OK ? xlat_index_new(&job->x) : s;
 }

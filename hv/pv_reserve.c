@@ -10,6 +10,8 @@
  *   I3  an old frame is given back only after its marking, so that it ends offlined
  *       and never passes through the heap; and only after the guest runs again, so
  *       that giving back costs no blackout.
+ *   I4  what Xen would not take back is tried again and then left to recovery, whose
+ *       journal still names it: no frame is forgotten.
  * Why increase and decrease and not XENMEM_exchange: exchange frees the old frame at
  * once, which takes a buffer and a second copy inside the blackout.
  * Lock order: none.
@@ -22,6 +24,7 @@
 #include "frameshift/assert.h"
 
 #define BATCH 4096u
+#define GIVE_TRIES 3
 
 /* Give frames back that never should have been handed out (I1); compacts the list in place. */
 static fs_status_t drop_in_range(struct pv_job *job, mfn_t *list, size_t *count, struct fs_error *err)
@@ -112,22 +115,63 @@ fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err)
     return s;
 }
 
+/* Drop from list what the guest does not own (any more). */
+static fs_status_t keep_owned(struct pv_job *job, mfn_t *list, size_t *count, struct fs_error *err)
+{
+    uint8_t *types = malloc(*count + 1), *flags = malloc(*count + 1);
+    bool *owned = malloc((*count + 1) * sizeof(*owned));
+    fs_status_t s = FS_NO_MEMORY;
+    size_t kept = 0;
+    if (types != NULL && flags != NULL && owned != NULL) {
+        s = job->be->ops->types(job->be, job->dom.domid, list, *count, types, flags, owned, err);
+    }
+    for (size_t i = 0; s == FS_OK && i < *count; i++) {
+        if (owned[i]) {
+            list[kept++] = list[i];
+        }
+    }
+    *count = s == FS_OK ? kept : *count;
+    free(types);
+    free(flags);
+    free(owned);
+    return s;
+}
+
+/* Give frames back; a refusal is tried again with what is left of the list (I4). */
+static fs_status_t give_back(struct pv_job *job, const mfn_t *frames, size_t count, struct fs_error *err)
+{
+    mfn_t *list = malloc((count + 1) * sizeof(*list));
+    size_t left = count;
+    fs_status_t s = list == NULL ? FS_NO_MEMORY : FS_OK;
+    if (s == FS_OK && count > 0) {
+        memcpy(list, frames, count * sizeof(*list));
+    }
+    for (int i = 0; s == FS_OK && i < GIVE_TRIES && left > 0; i++) {
+        size_t done = 0;
+        fs_status_t d = job->be->ops->decrease(job->be, job->dom.domid, list, left, &done, err);
+        if (d == FS_OK && done == left) {
+            left = 0;
+            break;
+        }
+        s = keep_owned(job, list, &left, err);
+    }
+    free(list);
+    if (s == FS_OK && left > 0) {
+        s = fs_fail(err, FS_NEEDS_RECOVER, "domain %u runs, but Xen would not take back %zu of its spare frames; run `frameshift recover`",
+                    job->dom.domid, left);
+    }
+    return s;
+}
+
 /* Mark (so that they end offlined) and give back the old frames of a switched round. */
-static fs_status_t release_old(struct pv_job *job, uint64_t *left, struct fs_error *err)
+static fs_status_t release_old(struct pv_job *job, struct fs_error *err)
 {
     mfn_t *old = malloc((job->move_count + 1) * sizeof(*old));
     struct hv_mark_result *marks = calloc(job->move_count + 1, sizeof(*marks));
-    fs_status_t s = FS_NO_MEMORY;
-    if (old == NULL || marks == NULL) {
-        goto out;
-    }
-    /* Ascending by frame: marking wants runs, and the moves are in pfn order. */
+    fs_status_t s = old == NULL || marks == NULL ? FS_NO_MEMORY : FS_OK;
     size_t n = 0;
-    s = xlat_index_new(&job->x);
-    if (s != FS_OK) {
-        goto out;
-    }
-    for (size_t r = 0; r < job->x.ranges->count; r++) {
+    /* Ascending by frame: marking wants runs, and the moves are in pfn order. */
+    for (size_t r = 0; s == FS_OK && r < job->x.ranges->count; r++) {
         struct mfn_range range = job->x.ranges->ranges[r];
         for (mfn_t m = range.start; m.n < range.end.n; m.n++) {
             if (xlat_moves(&job->x, m)) {
@@ -135,44 +179,41 @@ static fs_status_t release_old(struct pv_job *job, uint64_t *left, struct fs_err
             }
         }
     }
-    ASSERT_CMP(n, ==, job->move_count);
+    ASSERT(s != FS_OK || n == job->move_count);
     uint64_t since = pv_now(job);
-    s = job->be->ops->mark_owned(job->be, old, n, marks, err);
-    if (s != FS_OK) {
-        goto out;
+    for (int i = 0; s == FS_OK && i < GIVE_TRIES; i++) {
+        s = job->be->ops->mark_owned(job->be, old, n, marks, err);
+        if (s == FS_OK) {
+            break;
+        }
+        s = i + 1 < GIVE_TRIES ? FS_OK : s;
     }
-    pv_phase(job, "mark", &since, n);
-    size_t done = 0;
-    s = job->be->ops->decrease(job->be, job->dom.domid, old, n, &done, err);
-    *left += n - done;
-    pv_phase(job, "release", &since, done);
-    mover_event(job->ctx, EV_RELEASE, job->dom.domid, n, done, NULL);
-out:
+    if (s == FS_OK) {
+        pv_phase(job, "mark", &since, n);
+        s = give_back(job, old, n, err);
+        pv_phase(job, "release", &since, n);
+        mover_event(job->ctx, EV_RELEASE, job->dom.domid, n, n, NULL);
+    }
     free(old);
     free(marks);
     return s;
 }
 
-fs_status_t pv_release(struct pv_job *job, uint64_t *left, struct fs_error *err)
+fs_status_t pv_release(struct pv_job *job, struct fs_error *err)
 {
     const struct hv_backend_ops *ops = job->be->ops;
     fs_status_t s = FS_OK;
-    *left = 0;
     if (job->switched && job->move_count > 0) {
-        s = release_old(job, left, err);
+        s = release_old(job, err);
     }
     size_t used = job->switched ? job->reserved_used : 0;       /* I2 */
-    if (job->reserved_count > used) {
-        size_t done = 0, unused = job->reserved_count - used;
-        fs_status_t d = ops->decrease(job->be, job->dom.domid, job->reserved + used, unused, &done, s == FS_OK ? err : NULL);
-        *left += unused - done;
-        s = s == FS_OK ? d : s;
+    if (s == FS_OK && job->reserved_count > used) {
+        s = give_back(job, job->reserved + used, job->reserved_count - used, err);
     }
-    job->reserved_count = used;
-    if (job->max_raised) {
-        fs_status_t m = ops->set_max_pages(job->be, job->dom.domid, job->max_pages_before, s == FS_OK ? err : NULL);
+    for (int i = 0; s == FS_OK && job->max_raised && i < GIVE_TRIES; i++) {
+        fs_status_t m = ops->set_max_pages(job->be, job->dom.domid, job->max_pages_before, err);
         job->max_raised = m != FS_OK;
-        s = s == FS_OK ? m : s;
+        s = i + 1 < GIVE_TRIES ? FS_OK : m;
     }
     return s;
 }

@@ -13,7 +13,7 @@
  *   I3  a table is mapped writable only while no type reference to it exists.
  *   I4  the set that is pinned afterwards is the set that was pinned before, at the
  *       same levels.
- * Lock order: none; pv_copy() runs COPY_THREADS threads on the backend's [mt] copy.
+ * Lock order: none; pv_parallel() runs up to THREADS_MAX threads on the backend's [mt] members.
  * Why all references at once: an entry-wise mmu_update of a live table costs one
  * hypercall operation an entry and needs every old frame alive; dropping all types
  * first makes tables plain memory, and the pin afterwards is one validation pass in
@@ -29,7 +29,7 @@
 
 #include "frameshift/assert.h"
 
-#define COPY_THREADS 4
+#define THREADS_MAX 4
 #define M2P_BATCH 1024u
 
 void pv_phase(struct pv_job *job, const char *name, uint64_t *since, uint64_t count)
@@ -61,19 +61,32 @@ static fs_status_t capture_vcpus(struct pv_job *job, struct fs_error *err)
 
 static fs_status_t capture_tables(struct pv_job *job, struct fs_error *err)
 {
-    mfn_t *mfns = malloc((job->p2m.pfn_count + 1) * sizeof(*mfns));
-    if (mfns == NULL) {
-        return FS_NO_MEMORY;
-    }
+    uint64_t pfns = job->p2m.pfn_count;
+    mfn_t *mfns = malloc((pfns + 1) * sizeof(*mfns));
+    uint64_t *which = malloc((pfns + 1) * sizeof(*which));
+    bool *owned = calloc(pfns + 1, sizeof(*owned));
+    free(job->owned);
+    job->owned = calloc(pfns + 1, sizeof(*job->owned));
     size_t n = 0;
-    for (uint64_t pfn = 0; pfn < job->p2m.pfn_count; pfn++) {
+    fs_status_t s = FS_NO_MEMORY;
+    if (mfns == NULL || which == NULL || owned == NULL || job->owned == NULL) {
+        goto out;
+    }
+    for (uint64_t pfn = 0; pfn < pfns; pfn++) {
         mfn_t m = pv_p2m_get(&job->p2m, pfn);
         if (m.n < job->ctx->host.max_mfn) {         /* MFN_NONE and nonsense fall out here */
+            which[n] = pfn;
             mfns[n++] = m;
         }
     }
-    fs_status_t s = pv_tables_find(job->be, job->dom.domid, mfns, n, &job->tables, err);
+    s = pv_tables_find(job->be, job->dom.domid, mfns, n, &job->tables, owned, err);
+    for (size_t i = 0; s == FS_OK && i < n; i++) {
+        job->owned[which[i]] = owned[i];
+    }
+out:
     free(mfns);
+    free(which);
+    free(owned);
     return s;
 }
 
@@ -176,22 +189,60 @@ fs_status_t pv_drop(struct pv_job *job, struct fs_error *err)
     return s;
 }
 
-/* ---- copy -------------------------------------------------------------------------- */
+/* ---- parallel parts ------------------------------------------------------------------ */
 
-struct copy_share {
-    struct hv_backend *be;
-    uint16_t domid;
-    const struct hv_copy *list;
-    size_t count;
+struct part {
+    pv_part_fn fn;
+    void *arg;
+    size_t first, end;
     fs_status_t status;
     struct fs_error err;
 };
 
-static void *copy_main(void *arg)
+static void *part_main(void *arg)
 {
-    struct copy_share *share = arg;
-    share->status = share->be->ops->copy(share->be, share->domid, share->list, share->count, &share->err);
+    struct part *p = arg;
+    p->status = p->fn(p->arg, p->first, p->end, &p->err);
     return NULL;
+}
+
+fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t threads = cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (size_t)cpus;
+    struct part parts[THREADS_MAX];
+    pthread_t ids[THREADS_MAX];
+    bool started[THREADS_MAX] = { false };
+    memset(parts, 0, sizeof(parts));
+    for (size_t t = 0; t < threads; t++) {
+        parts[t].fn = fn;
+        parts[t].arg = arg;
+        parts[t].first = count * t / threads;
+        parts[t].end = count * (t + 1) / threads;
+        started[t] = t > 0 && pthread_create(&ids[t], NULL, part_main, &parts[t]) == 0;
+    }
+    fs_status_t s = FS_OK;
+    for (size_t t = 0; t < threads; t++) {
+        if (started[t]) {
+            pthread_join(ids[t], NULL);
+        } else {
+            part_main(&parts[t]);
+        }
+        if (parts[t].status != FS_OK && s == FS_OK) {
+            s = fs_fail(err, parts[t].status, "%s", parts[t].err.text);
+        }
+    }
+    return s;
+}
+
+/* ---- copy -------------------------------------------------------------------------- */
+
+struct copy_work { struct pv_job *job; const struct hv_copy *list; };
+
+static fs_status_t copy_part(void *arg, size_t first, size_t end, struct fs_error *err)
+{
+    struct copy_work *w = arg;
+    return w->job->be->ops->copy(w->job->be, w->job->dom.domid, w->list + first, end - first, err);
 }
 
 fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
@@ -204,28 +255,8 @@ fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
     for (size_t i = 0; i < job->move_count; i++) {
         list[i] = (struct hv_copy){ .from = job->moves[i].old, .to = job->moves[i].new };
     }
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t threads = cpus < 1 ? 1 : cpus > COPY_THREADS ? COPY_THREADS : (size_t)cpus;
-    struct copy_share shares[COPY_THREADS];
-    pthread_t ids[COPY_THREADS];
-    bool started[COPY_THREADS] = { false };
-    memset(shares, 0, sizeof(shares));
-    for (size_t t = 0; t < threads; t++) {
-        size_t first = job->move_count * t / threads, end = job->move_count * (t + 1) / threads;
-        shares[t] = (struct copy_share){ .be = job->be, .domid = job->dom.domid, .list = list + first, .count = end - first };
-        started[t] = t > 0 && pthread_create(&ids[t], NULL, copy_main, &shares[t]) == 0;
-    }
-    fs_status_t s = FS_OK;
-    for (size_t t = 0; t < threads; t++) {
-        if (started[t]) {
-            pthread_join(ids[t], NULL);
-        } else {
-            copy_main(&shares[t]);
-        }
-        if (shares[t].status != FS_OK && s == FS_OK) {
-            s = fs_fail(err, shares[t].status, "%s", shares[t].err.text);
-        }
-    }
+    struct copy_work work = { job, list };
+    fs_status_t s = pv_parallel(job->move_count, copy_part, &work, err);
     free(list);
     if (s == FS_OK) {
         pv_phase(job, "copy", &since, job->move_count);
@@ -359,6 +390,7 @@ void pv_job_free(struct pv_job *job)
     free(job->vcpus);
     free(job->reserved);
     free(job->moves);
+    free(job->owned);
     pv_p2m_free(&job->p2m);
     pv_tables_free(&job->tables);
     xlat_free(&job->x);

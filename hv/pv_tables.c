@@ -34,7 +34,7 @@ static int table_order(const void *a, const void *b)
 }
 
 fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
-                           struct pv_tables *out, struct fs_error *err)
+                           struct pv_tables *out, bool *owned_out, struct fs_error *err)
 {
     memset(out, 0, sizeof(*out));
     uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
@@ -46,6 +46,9 @@ fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *m
     s = be->ops->types(be, domid, mfns, count, types, flags, owned, err);
     if (s != FS_OK) {
         goto out;
+    }
+    if (owned_out != NULL && count > 0) {
+        memcpy(owned_out, owned, count * sizeof(*owned));
     }
     size_t tables = 0;
     for (size_t i = 0; i < count; i++) {

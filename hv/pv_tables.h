@@ -27,9 +27,10 @@ struct pv_tables {
     uint64_t by_level[5];
 };
 
-/* Every frame of mfns[] that Xen types as a page table of dom. */
+/* Every frame of mfns[] that Xen types as a page table of dom.  owned: NULL, or count entries that say which of the
+ * frames the domain owns at all. */
 fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
-                           struct pv_tables *out, struct fs_error *err) FS_MUST_CHECK;
+                           struct pv_tables *out, bool *owned, struct fs_error *err) FS_MUST_CHECK;
 void pv_tables_free(struct pv_tables *t);
 /* The table at a frame, or NULL. */
 const struct pv_table *pv_tables_at(const struct pv_tables *t, mfn_t m);

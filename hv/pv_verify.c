@@ -10,7 +10,8 @@
  *       Xen's own L4 slots count as 0 on both sides.
  * Why inside the blackout: only then is nobody writing.  It costs two passes over the
  * moved pages; who does not ask for it does not pay.
- * Lock order: none.
+ * Lock order: none; both passes run on all of dom0's processors, each on its own part of
+ * the moves (pv_parallel).
  */
 #include "pv_job.h"
 
@@ -68,7 +69,7 @@ struct pass {
     const mfn_t *lists;         /* sorted */
     size_t list_count;
     uint64_t *before;           /* filled by the first pass, compared by the second */
-    uint64_t mismatches;
+    _Atomic uint64_t mismatches;
 };
 
 static void hash_one(struct pass *p, size_t i, const uint64_t *words)
@@ -89,23 +90,18 @@ static void hash_one(struct pass *p, size_t i, const uint64_t *words)
         p->before[i] = h;
     } else if (h != p->before[i]) {
         p->mismatches++;
-        mover_event(p->job->ctx, EV_WARNING, p->job->dom.domid, move->pfn, move->new.n, "page differs after the switch");
     }
 }
 
-static fs_status_t hash_pass(struct pass *p, struct fs_error *err)
+static fs_status_t hash_part(void *arg, size_t from, size_t end, struct fs_error *err)
 {
+    struct pass *p = arg;
     struct pv_job *job = p->job;
-    mfn_t *lists;
-    fs_status_t s = list_frames(&job->p2m, &lists, &p->list_count);
-    if (s != FS_OK) {
-        return s;
-    }
-    p->lists = lists;
-    for (size_t first = 0; first < job->move_count && s == FS_OK; first += MAP_CHUNK) {
+    fs_status_t s = FS_OK;
+    for (size_t first = from; first < end && s == FS_OK; first += MAP_CHUNK) {
         uint64_t frames[MAP_CHUNK];
         int page_err[MAP_CHUNK];
-        size_t n = job->move_count - first < MAP_CHUNK ? job->move_count - first : MAP_CHUNK;
+        size_t n = end - first < MAP_CHUNK ? end - first : MAP_CHUNK;
         for (size_t i = 0; i < n; i++) {
             frames[i] = p->after ? job->moves[first + i].new.n : job->moves[first + i].old.n;
         }
@@ -124,6 +120,18 @@ static fs_status_t hash_pass(struct pass *p, struct fs_error *err)
         }
         job->be->ops->unmap(job->be, map, n);
     }
+    return s;
+}
+
+static fs_status_t hash_pass(struct pass *p, struct fs_error *err)
+{
+    mfn_t *lists;
+    fs_status_t s = list_frames(&p->job->p2m, &lists, &p->list_count);
+    if (s != FS_OK) {
+        return s;
+    }
+    p->lists = lists;
+    s = pv_parallel(p->job->move_count, hash_part, p, err);
     free(lists);
     return s;
 }

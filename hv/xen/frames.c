@@ -11,11 +11,14 @@
  *      populated in exactly one translated domain.  With several candidates the frame
  *      is asked about one by one (refs.c) as long as that is cheap, else AMBIGUOUS.
  *  I4  a frame number is looked at only below max_mfn and inside RAM.
+ *  I5  in a range of more than 1024 frames a frame without an M2P entry is UNOWNED without asking (Xen
+ *      clears the entry of every frame that it frees).  A PV domain can own such a frame: one that
+ *      was just added, or whose entry the guest has wiped; marking it and types() tell.  An aligned block
+ *      that the M2P shows as one superpage is asked about by three of its frames first.
  * Why PV domains first: what a PV guest owns must never be deduced from the M2P,
  * of which the guest writes its own entries.
- * Cost: one hypercall per 1024 frames and PV domain for the frames not yet
- * claimed, one per 1024 deduced frames and translated domain, one per 1024 frames
- * for the offline state.
+ * Cost: one hypercall per 512 frames and PV domain for the frames not yet claimed, one
+ * per 1024 deduced frames and translated domain, one per 1024 frames for the offline state.
  */
 #include "xen_priv.h"
 
@@ -184,45 +187,130 @@ out:
 
 /* ---- the owner scan ---- */
 
+#define SCAN_BLOCK 512u                 /* one superpage of frames */
+#define SMALL_RANGE_PAGES 1024u
+
 struct scan {
     struct xen_be *x;
     struct mfn_range range;
     struct hv_frame *out;
     struct fs_error *err;
+    uint16_t *pv;                       /* PV domains, the one with the latest find first */
+    size_t pv_count;
 };
 
-/* Claim what a PV domain (the control domain included) owns among the frames not yet claimed (I2). */
-static fs_status_t scan_pv(const struct scan *sc, uint16_t domid)
+/* Ask whether domid owns the frames out[where[]]; claim those that it does. *claimed: how many. */
+static fs_status_t claim(const struct scan *sc, uint16_t domid, const uint64_t *where, size_t count, size_t *claimed)
 {
-    uint64_t pages = mfn_range_pages(sc->range);
-    uint64_t info[XEN_INFO_BATCH];
-    uint64_t where[XEN_INFO_BATCH];
-    size_t n = 0;
-    for (uint64_t i = 0; i <= pages; i++) {
-        if (i < pages && sc->out[i].owner == HV_FRAME_UNOWNED) {
-            info[n] = sc->range.start.n + i;
-            where[n++] = i;
-        }
-        if (n == 0 || (n < XEN_INFO_BATCH && i < pages)) {
+    uint64_t info[SCAN_BLOCK];
+    *claimed = 0;
+    for (size_t k = 0; k < count; k++) {
+        info[k] = sc->range.start.n + where[k];
+    }
+    if (count == 0) {
+        return FS_OK;
+    }
+    if (xen_page_info(sc->x, domid, info, count) != 0) {
+        fs_status_t s = xen_fail_domain(sc->x, domid, sc->err, errno, "cannot scan the frames of domain %u", domid);
+        return s == FS_GUEST_GONE ? FS_OK : s;          /* it died meanwhile: it owns nothing that stays */
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (!info_owned(info[k])) {
             continue;
         }
-        if (xen_page_info(sc->x, domid, info, n) != 0) {
-            fs_status_t s = xen_fail_domain(sc->x, domid, sc->err, errno, "cannot scan the frames of domain %u", domid);
-            return s == FS_GUEST_GONE ? FS_OK : s;      /* it died meanwhile: it owns nothing that stays */
-        }
-        for (size_t k = 0; k < n; k++) {
-            struct hv_frame *f = &sc->out[where[k]];
-            if (!info_owned(info[k])) {
-                continue;
-            }
-            f->owner = info_broken(info[k]) ? HV_FRAME_BROKEN : HV_FRAME_DOMAIN;
-            f->domid = domid;
-            f->type = info_broken(info[k]) ? HV_TYPE_NONE : info_type(info[k]);
-            f->flags = info_broken(info[k]) ? 0 : info_flags(info[k]);
-        }
-        n = 0;
+        sc->out[where[k]] = (struct hv_frame){
+            .gfn = sc->out[where[k]].gfn,
+            .domid = domid,
+            .owner = info_broken(info[k]) ? HV_FRAME_BROKEN : HV_FRAME_DOMAIN,
+            .type = info_broken(info[k]) ? HV_TYPE_NONE : info_type(info[k]),
+            .flags = info_broken(info[k]) ? 0 : info_flags(info[k]),
+        };
+        ++*claimed;
     }
     return FS_OK;
+}
+
+/* A failed lookup costs Xen ten times a successful one (it words a log line, printed or not): I5. */
+static bool worth_asking(const struct scan *sc, uint64_t i)
+{
+    const struct hv_frame *f = &sc->out[i];
+    return f->owner == HV_FRAME_UNOWNED && (f->gfn != FS_FRAME_NONE || mfn_range_pages(sc->range) <= SMALL_RANGE_PAGES);
+}
+
+/* An aligned block whose gfns are one aligned run was given out as one superpage. */
+static bool block_is_run(const struct scan *sc, const uint64_t *where, size_t count)
+{
+    if (count != SCAN_BLOCK || (sc->range.start.n + where[0]) % SCAN_BLOCK != 0) {
+        return false;
+    }
+    uint64_t gfn = sc->out[where[0]].gfn;
+    if (gfn == FS_FRAME_NONE || gfn % SCAN_BLOCK != 0) {
+        return false;
+    }
+    for (size_t k = 1; k < count; k++) {
+        if (sc->out[where[k]].gfn != gfn + k) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static fs_status_t scan_block(struct scan *sc, uint64_t start, uint64_t end)
+{
+    for (size_t d = 0; d < sc->pv_count; d++) {
+        uint64_t where[SCAN_BLOCK];
+        size_t count = 0, claimed = 0;
+        for (uint64_t i = start; i < end; i++) {
+            if (worth_asking(sc, i)) {
+                where[count++] = i;
+            }
+        }
+        if (count == 0) {
+            return FS_OK;
+        }
+        fs_status_t s = FS_OK;
+        if (block_is_run(sc, where, count)) {
+            const uint64_t probes[3] = { where[0], where[count / 2 - 1], where[count - 1] };
+            s = claim(sc, sc->pv[d], probes, 3, &claimed);
+            if (s != FS_OK) {
+                return s;
+            }
+            if (claimed == 0) {
+                continue;
+            }
+            /* The probes are claimed already; ask for the rest. */
+            count = 0;
+            for (uint64_t i = start; i < end; i++) {
+                if (worth_asking(sc, i)) {
+                    where[count++] = i;
+                }
+            }
+        }
+        s = claim(sc, sc->pv[d], where, count, &claimed);
+        if (s != FS_OK) {
+            return s;
+        }
+        if (claimed > SCAN_BLOCK / 2 && d > 0) {        /* the next block is likely its, too */
+            uint16_t first = sc->pv[d];
+            memmove(&sc->pv[1], &sc->pv[0], d * sizeof *sc->pv);
+            sc->pv[0] = first;
+        }
+    }
+    return FS_OK;
+}
+
+/* Claim what PV domains (the control domain included) own (I2). */
+static fs_status_t scan_pv(struct scan *sc)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    fs_status_t s = FS_OK;
+    for (uint64_t at = 0; at < pages && s == FS_OK;) {
+        uint64_t n = SCAN_BLOCK - (sc->range.start.n + at) % SCAN_BLOCK;
+        n = n < pages - at ? n : pages - at;
+        s = scan_block(sc, at, at + n);
+        at += n;
+    }
+    return s;
 }
 
 /* Deduce translated owners (I3): populated in one domain: its; in a second one as well: ambiguous. */
@@ -290,23 +378,39 @@ static fs_status_t scan_start(const struct scan *sc)
     return FS_OK;
 }
 
-static fs_status_t scan_owners(const struct scan *sc, struct hv_backend *be)
+static fs_status_t scan_owners(struct scan *sc, struct hv_backend *be)
 {
     struct hv_domain *list = NULL;
     size_t count = 0;
     fs_status_t s = xen_domains(be, &list, &count, sc->err);
-    for (int hap = 0; hap <= 1 && s == FS_OK; hap++) {
-        for (size_t i = 0; i < count && s == FS_OK; i++) {
-            xc_domaininfo_t info;
-            if (!xen_domain_info(sc->x, list[i].domid, &info)) {
-                continue;
-            }
-            bool is_hvm = (info.flags & XEN_DOMINF_hvm_guest) != 0;
-            if (is_hvm == (hap == 1)) {
-                s = is_hvm ? scan_hap(sc, list[i].domid) : scan_pv(sc, list[i].domid);
-            }
+    if (s != FS_OK) {
+        return s;
+    }
+    sc->pv = calloc(count ? count : 1, sizeof *sc->pv);
+    uint16_t *hap = calloc(count ? count : 1, sizeof *hap);
+    size_t hap_count = 0;
+    if (!sc->pv || !hap) {
+        s = fs_fail(sc->err, FS_NO_MEMORY, "no memory for the scan");
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        xc_domaininfo_t info;
+        if (!xen_domain_info(sc->x, list[i].domid, &info)) {
+            continue;
+        }
+        if (info.flags & XEN_DOMINF_hvm_guest) {
+            hap[hap_count++] = list[i].domid;
+        } else {
+            sc->pv[sc->pv_count++] = list[i].domid;
         }
     }
+    s = scan_pv(sc);
+    for (size_t i = 0; i < hap_count && s == FS_OK; i++) {
+        s = scan_hap(sc, hap[i]);
+    }
+out:
+    free(sc->pv);
+    free(hap);
     free(list);
     return s;
 }
