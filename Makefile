@@ -101,9 +101,10 @@ deps:
 	@tests/deps.sh
 
 fmt:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	git clang-format --extensions c,h
 
 lint:
+	tests/style.sh
 	clang-tidy --quiet $(HV_SRC) $(TOOL_SRC) -- $(CSTD) -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"'
 
 layers:

@@ -158,12 +158,12 @@ const char *reason_advice(unsigned reason)
     case FS_REASON_NONE:           return "nothing holds it any more";
     case FS_REASON_DOM0:           return "boot with dom0_nodes= (and dom0_mem=) that leave this memory out";
     case FS_REASON_XEN:            return "Xen's own, until the next boot";
-    case FS_REASON_XEN_SHARED:     return "leaves with its guest: --evict";
-    case FS_REASON_XENSTORE_RING:  return "leaves with its guest: --evict";
-    case FS_REASON_CONSOLE_RING:   return "leaves with its guest: --evict";
-    case FS_REASON_IOREQ:          return "leaves with its guest: --evict";
-    case FS_REASON_VCPU_INFO:      return "leaves with its guest: --evict";
-    case FS_REASON_EVTCHN_ARRAY:   return "leaves with its guest: --evict";
+    case FS_REASON_XEN_SHARED:
+    case FS_REASON_XENSTORE_RING:
+    case FS_REASON_CONSOLE_RING:
+    case FS_REASON_IOREQ:
+    case FS_REASON_VCPU_INFO:
+    case FS_REASON_EVTCHN_ARRAY:
     case FS_REASON_EVTCHN_CONTROL: return "leaves with its guest: --evict";
     case FS_REASON_EVTCHN_SUSPECT: return "perhaps an event-channel page: try again, or --evict";
     case FS_REASON_GRANTED:        return "when the other side ends its I/O: try again, or --evict";

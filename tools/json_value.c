@@ -20,8 +20,9 @@
 /* I1. NULL where memory is out; the setters then say so. */
 static json_t *clean_string(const char *s, size_t max)
 {
+    static const char replacement[3] = { '\xef', '\xbf', '\xbd' };        /* U+FFFD */
     size_t length = strnlen(s, max), at = 0;
-    char *out = malloc(3 * length + 1);     /* U+FFFD has three bytes */
+    char *out = malloc(sizeof(replacement) * length + 1);
 
     if (!out) {
         return NULL;
@@ -30,8 +31,8 @@ static json_t *clean_string(const char *s, size_t max)
         uint32_t code;
         size_t used = text_utf8(s + i, length - i, &code);
         if (used == 0) {
-            memcpy(out + at, "\xef\xbf\xbd", 3);
-            at += 3;
+            memcpy(out + at, replacement, sizeof(replacement));
+            at += sizeof(replacement);
             i++;
         } else {
             memcpy(out + at, s + i, used);

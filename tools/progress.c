@@ -7,8 +7,8 @@
  *     stands still for the reader until others have made up for it;
  *  I2 no rate and no time left before something has moved: a division by a guess is
  *     worse than silence.
- * Why three counts for the domain at work: the movers tell the copy of a stop, swaps and
- * whole extents apart, each counted from the start of that domain's share.
+ * Why three counts for the domain at work: a PV stop tells its copy; the PVH/HVM mover
+ * tells extents one by one and, now and then, the frames of its whole share so far.
  * Cost: O(1) an event.
  */
 #include "progress.h"
@@ -22,10 +22,13 @@
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+/* Of the domain at work, but for the copy that a stop has under way. */
+static uint64_t share_done(const struct progress *p) { return larger(p->swap_frames, p->extent_frames); }
+
 /* The domain at work changes: what the last one did stays done. */
 static void settle(struct progress *p, uint16_t domid)
 {
-    p->settled_frames += p->swap_frames + p->extent_frames;
+    p->settled_frames += share_done(p);
     p->swap_frames = p->extent_frames = p->copy_frames = 0;
     p->domid = domid;
 }
@@ -84,7 +87,7 @@ void progress_event(struct progress *p, const struct fs_event *e, uint64_t now_n
         p->swap_frames = larger(p->swap_frames, e->a);
         break;
     case EV_SUPERPAGE:
-        p->extent_frames = larger(p->extent_frames, e->a * FS_SP_PAGES);
+        p->extent_frames += e->a * FS_SP_PAGES;
         break;
     case EV_WARNING:
         return;
@@ -99,7 +102,7 @@ void progress_event(struct progress *p, const struct fs_event *e, uint64_t now_n
 
 void progress_line(struct progress *p, const char *name, uint64_t now_ns, char *line, size_t bytes)
 {
-    uint64_t done = p->settled_frames + p->swap_frames + p->extent_frames + p->copy_frames;
+    uint64_t done = p->settled_frames + share_done(p) + p->copy_frames;
     char rate[64] = "", owner[64] = "";
 
     done = done > p->total_frames ? p->total_frames : done;

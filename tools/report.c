@@ -136,8 +136,10 @@ static void print_room(FILE *f, const struct hv_plan *p)
     }
     fputc('\n', f);
     for (size_t i = 0; i < p->room_count && i < FS_ARRAY_SIZE(p->room); i++) {
-        fprintf(f, "  node %" PRIu32 ": takes %s of %s free\n", p->room[i].node, text_count(p->room[i].take_pages).s,
-                text_count(p->room[i].free_pages).s);
+        if (p->room[i].free_pages > 0) {
+            fprintf(f, "  node %" PRIu32 ": takes %s of %s free\n", p->room[i].node, text_count(p->room[i].take_pages).s,
+                    text_count(p->room[i].free_pages).s);
+        }
     }
 }
 
@@ -247,11 +249,17 @@ static void print_phases(FILE *f, const char *owner, const struct hv_phase *phas
     if (count == 0) {
         return;
     }
-    fprintf(f, "  %s:", owner);
+    size_t columns = (size_t)fprintf(f, "  %s:", owner);
     for (size_t i = 0; i < count && i < HV_PHASES_MAX; i++) {
-        char name[4 * sizeof(phases[i].name)];
+        char name[4 * sizeof(phases[i].name)], item[sizeof(name) + 2 * TEXT_NUMBER_BYTES];
         text_clean(name, sizeof(name), phases[i].name, sizeof(phases[i].name), 0);
-        fprintf(f, "%s %s %s", i == 0 ? "" : ",", name, text_time(phases[i].ns).s);
+        size_t length = (size_t)snprintf(item, sizeof(item), " %s %s%s", name, text_time(phases[i].ns).s, i + 1 < count ? "," : "");
+        if (columns + length > 110) {
+            fputs("\n     ", f);
+            columns = 5;
+        }
+        fputs(item, f);
+        columns += length;
     }
     fputc('\n', f);
 }
@@ -382,7 +390,7 @@ void report_dry_run_text(FILE *f, const struct hv_plan *p, const struct report_i
         print_target(f, p, info->target);
         fputs(info->evict ? " --evict`" : "`", f);
         if (l.evictable > 0 && !info->evict) {
-            fprintf(f, "; with --evict also %s frame%s that would stay", text_count(l.evictable).s, l.evictable == 1 ? "" : "s");
+            fprintf(f, "; --evict would also take away %s of the frames that stay", text_count(l.evictable).s);
         }
     }
     fputc('\n', f);

@@ -158,8 +158,8 @@ void show_status(FILE *f, const struct hv_status_report *s, const char *machine)
     size_t name_columns = 0;
 
     text_clean(version, sizeof(version), s->version, sizeof(s->version), 0);
-    fprintf(f, "%s %s, %" PRIu32 " CPU%s, %s of memory, %s free\n\n", strcmp(machine, "xen") == 0 ? "Xen" : "Embedded machine", version, s->pcpus, s->pcpus == 1 ? "" : "s",
-            text_size(s->host_total_pages).s, text_size(s->host_free_pages).s);
+    fprintf(f, "%s %s, %" PRIu32 " CPU%s, %s of memory, %s free\n\n", strcmp(machine, "xen") == 0 ? "Xen" : "Embedded machine",
+            version, s->pcpus, s->pcpus == 1 ? "" : "s", text_size(s->host_total_pages).s, text_size(s->host_free_pages).s);
     table_begin(&table, headings, FS_ARRAY_SIZE(headings));
     for (size_t i = 0; i < s->count; i++) {
         char name[40];

@@ -184,7 +184,7 @@ static void test_report_text(void **state)
     assert_non_null(strstr(line, "5.6 ms"));
     assert_non_null(strstr(line, "120 -> 120"));
     has("Verified: yes; 196,578 frames hashed before and after, 0 differ\n");
-    has("handshake 240 ms, copy 184 ms");
+    has("pv1 (1): handshake 240 ms, copy 184 ms\n");
     has("18 of the frames that stay leave with their guests: `frameshift evacuate NODE1 --evict`");
     has("1,000 belong to dom0");
     /* The groups add up to what the heading says: in each row the number before the first mfn. */
@@ -246,6 +246,28 @@ static void test_report_ends(void **state)
     end();
     has("NODE1: done");
     has_not("Stays");
+    free_report(&r);
+}
+
+/* A long list of phases is wrapped, not lost. */
+static void test_phases_wrap(void **state)
+{
+    struct report_info info = { "NODE1", FS_PARTIAL, false, false, false };
+    struct hv_report r;
+
+    (void)state;
+    canned_report(&r);
+    r.domains[0].phase_count = HV_PHASES_MAX;
+    for (unsigned i = 0; i < HV_PHASES_MAX; i++) {
+        (void)snprintf(r.domains[0].phases[i].name, sizeof(r.domains[0].phases[i].name), "phase-%u", i);
+    }
+    report_text(begin(), &r, &info);
+    end();
+    for (unsigned i = 0; i < HV_PHASES_MAX; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), " phase-%u ", i);
+        assert_true(strlen(line_with(name)) <= 110);
+    }
     free_report(&r);
 }
 
@@ -457,13 +479,29 @@ static void test_progress(void **state)
     assert_int_equal(percent(&p, 17 * s), 100);         /* and never past the end */
 }
 
+/* Extents are told one by one; the count of the whole share, extents included, comes later and does not add to them. */
+static void test_progress_extents(void **state)
+{
+    struct progress p = { .domid = FS_DOMID_NONE, .total_frames = 5120 };
+
+    (void)state;
+    feed_progress(&p, EV_SUPERPAGE, 3, 1, 0, 1);
+    feed_progress(&p, EV_SUPERPAGE, 3, 1, 0, 2);
+    feed_progress(&p, EV_SUPERPAGE, 3, 0, 1, 3);
+    assert_int_equal(percent(&p, 4), 20);
+    feed_progress(&p, EV_SWAP, 3, 2048, 3072, 5);
+    assert_int_equal(percent(&p, 6), 40);
+    feed_progress(&p, EV_SUPERPAGE, 4, 1, 0, 7);        /* the next domain adds to what the last one did */
+    assert_int_equal(percent(&p, 8), 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_text), cmocka_unit_test(test_plan_counts_add_up), cmocka_unit_test(test_refusal_text),
-        cmocka_unit_test(test_report_text), cmocka_unit_test(test_report_ends), cmocka_unit_test(test_owner_names),
+        cmocka_unit_test(test_report_text), cmocka_unit_test(test_report_ends), cmocka_unit_test(test_phases_wrap), cmocka_unit_test(test_owner_names),
         cmocka_unit_test(test_groups), cmocka_unit_test(test_plan_groups), cmocka_unit_test(test_topology_text), cmocka_unit_test(test_status_text),
-        cmocka_unit_test(test_fsck_text), cmocka_unit_test(test_recover_text), cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_fsck_text), cmocka_unit_test(test_recover_text), cmocka_unit_test(test_progress), cmocka_unit_test(test_progress_extents),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     free(written);
