@@ -10,6 +10,8 @@ RESULTS=/results
 STATE=/run/xenhost
 CONSOLES=/var/log/xen/console
 GUESTS=/etc/xen/guests
+# What dom0's kernel says of a tool that died of a signal.
+CRASH_PATTERN='segfault at|general protection|traps: .* trap|invalid opcode'
 
 uptime_s() { cut -d ' ' -f 1 /proc/uptime; }
 
@@ -111,6 +113,21 @@ guest_wait() {
     done
 }
 
+# guest_balloon NAME MIB [SECONDS]: asks for less (or more) memory and waits until the guest has it.
+guest_balloon() {
+    local name=$1 mib=$2 limit=${3:-60} start now
+    run xl mem-set "$name" "$mib" || return 1
+    start=$(cut -d . -f 1 /proc/uptime)
+    # xl list counts the pages that Xen keeps for the guest too: up to 1 MiB above the target.
+    while now=$(xl list "$name" | awk 'NR == 2 { print $3 }') && [ "$now" -gt $((mib + 1)) ]; do
+        if [ $(($(cut -d . -f 1 /proc/uptime) - start)) -ge "$limit" ]; then
+            log "guest_balloon: $name has $now MiB after $limit s, not $mib"
+            return 1
+        fi
+        sleep 0.5
+    done
+}
+
 # guests_up [SECONDS]: creates all guests, waits for the first beat of each that has a load.
 guests_up() {
     local name
@@ -184,6 +201,6 @@ scenario_account() {
     {
         echo "commands $(cat $STATE/commands 2>/dev/null | wc -l)"
         echo "failed_commands $(cat $STATE/failed_commands 2>/dev/null | wc -l)"
-        echo "tool_crashes $(dmesg | grep -cE 'segfault at|general protection|traps: .* trap|invalid opcode')"
+        echo "tool_crashes $(dmesg | grep -cE "$CRASH_PATTERN")"
     } >$RESULTS/account
 }

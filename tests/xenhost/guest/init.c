@@ -4,7 +4,8 @@
  *   I1  init itself owns no checked memory and never ends.
  *   I2  a worker that ends is told (DEAD) and stays dead: the beats go on and say how many are left.
  *   I3  a BEAT line is complete when it ends with " end": a reader may see a half line.
- * Parameters: seed= share=PERCENT fork=MS sample=US load=verifier|disk skip=BITMASK of kinds that are left out
+ * Parameters: seed= share=PERCENT fork=MS sample=US load=verifier|disk rest=US (after each MiB that a worker checked)
+ *             skip=BITMASK of kinds that are left out
  */
 #define _GNU_SOURCE
 #include "load.h"
@@ -21,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct load load = {.seed = 1, .share_percent = 45, .fork_ms = 20, .sample_us = 2000};
+struct load load = {.seed = 1, .share_percent = 45, .fork_ms = 20, .sample_us = 2000, .rest_us = 50000};
 static int slots_used;
 
 static size_t file_read(const char *name, char *buffer, size_t size)
@@ -74,6 +75,7 @@ static void parameters_read(void)
     parameter_number(line, "share", &load.share_percent);
     parameter_number(line, "fork", &load.fork_ms);
     parameter_number(line, "sample", &load.sample_us);
+    parameter_number(line, "rest", &load.rest_us);
     parameter_number(line, "skip", &load.skip);
     kind = parameter(line, "load");
     load.disk = kind && strncmp(kind, "disk", 4) == 0;

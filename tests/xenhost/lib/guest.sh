@@ -7,6 +7,7 @@
 
 GUEST_NAMES=()
 GUEST_NODE_MEM=()
+PVH_GUESTS=0
 # The command line that every guest with our own load gets; a hang must not wait for a person.
 readonly GUEST_CMDLINE="console=hvc0 quiet panic=1 oops=panic xen_blkfront.max_indirect_segments=32"
 
@@ -51,6 +52,7 @@ guest_add() {
             usage_error "--guest $spec: the guests on node $node need ${GUEST_NODE_MEM[node]} MiB of ${NODES[node]}"
     fi
     GUEST_NAMES+=("$name")
+    [[ $type != pvh ]] || PVH_GUESTS=$((PVH_GUESTS + 1))
 
     local kernel_path=/boot/stock-kernel initrd_path=/boot/stock-initrd config=$root/etc/xen/guests/$name.cfg
     mkdir -p "$root"/{etc/xen/guests,boot}

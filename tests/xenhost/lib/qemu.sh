@@ -9,8 +9,67 @@ QEMU=${FRAMESHIFT_QEMU:-qemu-system-x86_64}
 # The README tells why these features are taken away.
 readonly DEFAULT_CPU="max,-smap,-rdtscp,-xsave,-avx,-avx2"
 
+# helper_vmrun stores the vector of an injected interrupt as a pending exception, and delivers it as well. If this processor is asked to
+# leave its loop before something clears that, the guest gets the interrupt a second time, now in kernel mode with the user's GS, and
+# dies of it. The instructions around the store, as gcc 12 emits them; the store itself is the six bytes at +11.
+readonly VMRUN_STORE='\x41\x0f\xb6\xf4\x44\x89\xab....\x89\xb3..\xff\xff\xc7\x83....\x00\x00\x00\x00\x48\xc7\x83....\xff\xff\xff\xff'
+
 QEMU_ARGS=()
 QEMU_PID=
+
+# qemu_patch: a copy of QEMU in the cache in which that one store is a no-op. Where it is not found (another QEMU), QEMU stays as it is.
+# Only PVH guests need it; the copy finds modules and firmware through links beside it.
+qemu_patch() {
+    local original offset folder copy
+    original=$(readlink -f "$(command -v "$QEMU")")
+    folder=$BUILT/qemu-$(hash_of "$original" "$HERE/lib/qemu.sh")
+    copy=$folder/usr/bin/${original##*/}
+    if [[ ! -e $folder ]]; then
+        mkdir -p "$folder.new/usr/bin"
+        offset=$(LC_ALL=C grep -obUaP "$VMRUN_STORE" "$original" | cut -d : -f 1)
+        if [[ $offset =~ ^[0-9]+$ ]]; then
+            cp "$original" "$folder.new/usr/bin/"
+            printf '\x66\x0f\x1f\x44\x00\x00' |
+                dd of="$folder.new/usr/bin/${original##*/}" bs=1 seek=$((offset + 11)) conv=notrunc status=none
+            ln -s /usr/lib "$folder.new/usr/lib"
+            ln -s /usr/share "$folder.new/usr/share"
+        fi
+        mv "$folder.new" "$folder"
+    fi
+    if [[ -x $copy ]]; then QEMU=$copy QEMU_PATCHED=1; else log "note: this QEMU is not known; PVH guests may die in it (README.md)"; fi
+}
+
+# accel_choose: what `auto` means (README.md has the counts).
+accel_choose() {
+    [[ $ACCEL == auto ]] || return 0
+    ACCEL=tcg
+    if kvm_boots; then
+        ACCEL=kvm
+    elif ((PVH_GUESTS > 0)); then
+        ACCEL=tcg-single
+    fi
+    [[ $ACCEL != kvm || -n $CPU_ASKED ]] || CPU=host
+}
+
+# kvm_boots: whether a probe boot under KVM reached dom0. The answer is kept for this kernel and this QEMU.
+kvm_boots() {
+    [[ -w /dev/kvm ]] || return 1
+    local answer probe status
+    answer=$CACHE/kvm-$( (uname -rv; "$QEMU" --version; grep -m 1 'model name' /proc/cpuinfo) | sha256sum | cut -c1-16)
+    if [[ ! -f $answer ]]; then
+        log "probing KVM"
+        probe=$(mktemp -d "${TMPDIR:-/tmp}/xenhost-kvm.XXXXXX")
+        echo 'xl info >/dev/null' >"$probe/scenario"
+        if "$HERE/xenhost" --quiet --accel kvm --out "$probe/out" --scenario "$probe/scenario" --time-limit 40 >/dev/null 2>&1; then
+            status=yes
+        else
+            status=no
+        fi
+        rm -rf "$probe"
+        echo $status >"$answer"
+    fi
+    [[ $(<"$answer") == yes ]]
+}
 
 # node_cpus NODE: vCPUs go round the nodes, so that as many nodes as possible have one.
 node_cpus() {

@@ -43,7 +43,7 @@ results_summary() {
         echo '{'
         echo "  \"exit\": $EXIT, \"reason\": $(json_string "$REASON"),"
         echo "  \"scenario\": $(json_string "${SCENARIO##*/}"), \"scenario_status\": $SCENARIO_STATUS,"
-        echo "  \"accel\": \"$ACCEL\", \"cpu\": $(json_string "$CPU"), \"vcpus\": $VCPUS, \"nodes_mib\": [$(IFS=,; echo "${NODES[*]}")], \"seed\": $SEED,"
+        echo "  \"accel\": \"$ACCEL\", \"cpu\": $(json_string "$CPU"), \"qemu_patched\": ${QEMU_PATCHED:-0}, \"vcpus\": $VCPUS, \"nodes_mib\": [$(IFS=,; echo "${NODES[*]}")], \"seed\": $SEED,"
         echo "  \"total_s\": $(awk -v ms="$TOTAL_MS" 'BEGIN { printf "%.2f", ms / 1000 }'),"
         echo "  \"boot_s\": $(stage_s booted), \"guests_up_s\": $(difference "$(stage_s booted)" "$(stage_s guests_up)"),"
         echo "  \"scenario_s\": $(difference "$(stage_s booted)" "$(stage_s scenario_done)"),"
