@@ -1,0 +1,295 @@
+/*
+ * conform_offline.c - checks of the offline state, and of saving and restoring.
+ *
+ * Owns: mark_offline, mark_owned, mark_online, query_offline, save, restore.
+ * Ranges of all alignments inside free memory are marked and given back, with allocations in
+ * between that walk over their edges: a heap that was broken by the marking dies of them.
+ */
+#include "conform.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool one_cpu(struct conform *c)
+{
+    struct hv_host h;
+    return c->ops->host(c->be, &h, &c->err) == FS_OK && h.pcpus < 2;
+}
+
+static uint64_t count_flag(const uint8_t *flags, uint64_t pages, uint8_t bit)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < pages; i++) {
+        n += (flags[i] & bit) != 0;
+    }
+    return n;
+}
+
+/* Mark a free range, look at it in every way, give it back. */
+static void mark_and_return(struct conform *c, struct mfn_range r)
+{
+    uint64_t pages = mfn_range_pages(r), onlined = 0, offlined = 0;
+    struct hv_mark_result *res = calloc(pages, sizeof *res);
+    struct hv_frame *f = calloc(pages, sizeof *f);
+    uint8_t *flags = calloc(pages, 1);
+    bool marked = false;
+    uint64_t before = conform_free_pages(c);
+    WANT(c, res && f && flags, "memory");
+    marked = true;
+    WANT_OK(c, c->ops->mark_offline(c->be, r, res, &c->err));
+    uint64_t after = conform_free_pages(c);
+    for (uint64_t i = 0; i < pages; i++) {
+        offlined += res[i].mark == HV_MARK_OFFLINED;
+    }
+    WANT_OK(c, c->ops->query_offline(c->be, r, flags, &c->err));
+    WANT(c, count_flag(flags, pages, 1) == offlined, "query tells of %llu, marking of %llu",
+         (unsigned long long)count_flag(flags, pages, 1), (unsigned long long)offlined);
+    WANT_OK(c, c->ops->frames(c->be, r, f, &c->err));
+    for (uint64_t i = 0; i < pages; i++) {
+        WANT(c, (f[i].owner == HV_FRAME_OFFLINED) == ((flags[i] & 1) != 0), "frame %#llx", (unsigned long long)(r.start.n + i));
+    }
+    WANT(c, offlined + 64 >= pages, "%llu of %llu offlined", (unsigned long long)offlined, (unsigned long long)pages);
+    /* Not one frame outside may have stayed offline. */
+    WANT(c, before - after <= offlined + 64 && before - after + 64 >= offlined, "free pages fell by %llu for %llu marked",
+         (unsigned long long)(before - after), (unsigned long long)offlined);
+out:
+    if (marked) {
+        fs_status_t s = c->ops->mark_online(c->be, r, &onlined, &c->err);
+        if (s != FS_OK || onlined < offlined) {
+            conform_fail(c, __FILE__, __LINE__, "online: %llu of %llu: %s", (unsigned long long)onlined, (unsigned long long)offlined, c->err.text);
+        }
+        uint64_t back = conform_free_pages(c);
+        if (back + 64 < before) {
+            conform_fail(c, __FILE__, __LINE__, "%llu pages lost at [%#llx, %#llx)", (unsigned long long)(before - back),
+                         (unsigned long long)r.start.n, (unsigned long long)r.end.n);
+        }
+    }
+    free(res);
+    free(f);
+    free(flags);
+}
+
+static void check_free_range(struct conform *c)
+{
+    if (one_cpu(c)) {
+        conform_skip(c, "one CPU");
+        return;
+    }
+    struct mfn_range r = conform_unowned_run(c, 2048, 2048);
+    EXPECT(c, mfn_range_pages(r) == 2048, "no free run of 2048 frames");
+    uint64_t start = c->ops->clock_ns(c->be);
+    mark_and_return(c, r);
+    conform_note(c, "2048 frames at %#llx, marked, queried and returned in %.1f ms", (unsigned long long)r.start.n,
+                 (double)(c->ops->clock_ns(c->be) - start) / 1e6);
+}
+
+/* Take and give frames of that node, so that the heap splits and merges blocks around the marked range. */
+static void churn(struct conform *c, uint32_t node, size_t count)
+{
+    mfn_t *list = calloc(count, sizeof *list);
+    size_t given = 0, done = 0;
+    if (!list || !c->pv_name) {
+        free(list);
+        return;
+    }
+    if (c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages + count, &c->err) == FS_OK) {
+        (void)c->ops->increase(c->be, c->pv.domid, node, count, list, &given, &c->err);
+        if (given && c->ops->decrease(c->be, c->pv.domid, list, given, &done, &c->err) != FS_OK) {
+            conform_fail(c, __FILE__, __LINE__, "decrease: %s", c->err.text);
+        }
+        (void)c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages, &c->err);
+    }
+    free(list);
+}
+
+static void check_any_alignment(struct conform *c)
+{
+    static const struct { uint64_t start, end; } cases[] = {
+        { 0, 2 }, { 1, 4 }, { 3, 6 }, { 5, 258 }, { 510, 1026 }, { 7, 700 }, { 512, 1536 }, { 255, 3000 }, { 0, 4094 },
+        { 1024, 1026 }, { 1000, 1280 }, { 2048, 3072 },
+    };
+    if (one_cpu(c)) {
+        conform_skip(c, "one CPU");
+        return;
+    }
+    struct mfn_range r = conform_unowned_run(c, 8192, 8192);
+    EXPECT(c, mfn_range_pages(r) == 8192, "no free run of 8192 frames");
+    for (size_t i = 0; i < FS_ARRAY_SIZE(cases) && !c->check_failed; i++) {
+        struct mfn_range part = { mfn_add(r.start, cases[i].start), mfn_add(r.start, cases[i].end) };
+        mark_and_return(c, part);
+        for (uint32_t node = 0; node < HV_NODES_MAX && node < 8; node++) {
+            churn(c, node, 3000);
+        }
+    }
+}
+
+/* Marked, left marked while others allocate around it, then returned. */
+static void check_marked_under_load(struct conform *c)
+{
+    if (one_cpu(c) || !c->pv_name) {
+        conform_skip(c, "one CPU, or no PV guest to allocate with");
+        return;
+    }
+    struct mfn_range r = conform_unowned_run(c, 8192, 8192);
+    EXPECT(c, mfn_range_pages(r) == 8192, "no free run of 8192 frames");
+    struct mfn_range part = { mfn_add(r.start, 333), mfn_add(r.start, 5002) };
+    uint64_t pages = mfn_range_pages(part), onlined = 0;
+    struct hv_mark_result *res = calloc(pages, sizeof *res);
+    EXPECT(c, res, "memory");
+    fs_status_t s = c->ops->mark_offline(c->be, part, res, &c->err);
+    uint32_t node = conform_node_with(c, 4096);
+    for (int i = 0; i < 6 && s == FS_OK; i++) {
+        churn(c, node, 20000);
+    }
+    free(res);
+    EXPECT(c, s == FS_OK, "%s", c->err.text);
+    EXPECT_OK(c, c->ops->mark_online(c->be, part, &onlined, &c->err));
+    EXPECT(c, onlined + 64 >= pages, "%llu back", (unsigned long long)onlined);
+    churn(c, node, 20000);
+}
+
+static void check_odd_end(struct conform *c)
+{
+    struct hv_host h;
+    struct hv_mark_result res[8];
+    struct mfn_range r = conform_unowned_run(c, 16, 16);
+    EXPECT_OK(c, c->ops->host(c->be, &h, &c->err));
+    EXPECT(c, mfn_range_pages(r) == 16, "no free run");
+    if (!h.descending_needed || h.pcpus < 2) {
+        conform_skip(c, "this machine needs no care");
+        return;
+    }
+    struct mfn_range part = { r.start, mfn_add(r.start, 7) };
+    fs_status_t s = c->ops->mark_offline(c->be, part, res, &c->err);
+    EXPECT(c, s == FS_BAD_RANGE, "an odd end: %s", fs_status_name(s));
+}
+
+static void mark_guest(struct conform *c, const struct hv_domain *d)
+{
+    enum { MOST = 20000 };
+    size_t count = 0, mine = 0, pending = 0;
+    uint64_t onlined = 0;
+    mfn_t *list = conform_frames_of(c, d->domid, &count);
+    struct hv_mark_result *res = calloc(MOST, sizeof *res);
+    uint8_t flag = 0;
+    WANT(c, list && res && count > 100, "%zu frames", count);
+    count = count > MOST ? MOST : count;
+    uint64_t start = c->ops->clock_ns(c->be);
+    WANT_OK(c, c->ops->mark_owned(c->be, list, count, res, &c->err));
+    conform_note(c, "%s: %zu owned frames marked in %.1f ms", d->name, count, (double)(c->ops->clock_ns(c->be) - start) / 1e6);
+    for (size_t i = 0; i < count; i++) {
+        mine += res[i].mark == HV_MARK_PENDING_OWNED && res[i].domid == d->domid;
+        WANT(c, res[i].mark != HV_MARK_UNTRIED, "frame %#llx was not reached", (unsigned long long)list[i].n);
+    }
+    for (size_t i = 0; i < count; i += 61) {
+        struct mfn_range one = { list[i], mfn_add(list[i], 1) };
+        WANT_OK(c, c->ops->query_offline(c->be, one, &flag, &c->err));
+        pending += flag == 2;
+    }
+    WANT(c, mine + 16 >= count, "%zu of %zu are pending for their owner", mine, count);
+    WANT(c, pending + 16 >= count / 61, "%zu pending", pending);
+out:
+    for (size_t i = 0; list && i < count; i++) {
+        struct mfn_range one = { list[i], mfn_add(list[i], 1) };
+        while (i + 1 < count && list[i + 1].n == one.end.n) {
+            one.end = mfn_add(one.end, 1);
+            i++;
+        }
+        if (c->ops->mark_online(c->be, one, &onlined, &c->err) != FS_OK) {
+            conform_fail(c, __FILE__, __LINE__, "online: %s", c->err.text);
+            break;
+        }
+    }
+    free(list);
+    free(res);
+}
+
+static void check_mark_owned(struct conform *c)
+{
+    if (one_cpu(c)) {
+        conform_skip(c, "one CPU");
+        return;
+    }
+    if (c->pv_name) {
+        mark_guest(c, &c->pv);
+    }
+    if (c->hap_name) {
+        mark_guest(c, &c->hap);
+    }
+}
+
+/* The range that holds guest frames, marked as an evacuation would, and given back. */
+static void check_mixed_range(struct conform *c)
+{
+    size_t count = 0;
+    const struct hv_domain *d = c->pv_name ? &c->pv : &c->hap;
+    if (one_cpu(c) || (!c->pv_name && !c->hap_name)) {
+        conform_skip(c, "one CPU, or no guest");
+        return;
+    }
+    mfn_t *list = conform_frames_of(c, d->domid, &count);
+    EXPECT(c, list && count > 1000, "%zu frames", count);
+    mfn_t at = list[count / 2];
+    free(list);
+    struct mfn_range r = { mfn_make(at.n & ~16383ull), mfn_make((at.n & ~16383ull) + 16384) };
+    uint64_t pages = mfn_range_pages(r), onlined = 0, kinds[HV_MARK_FAILED + 1] = { 0 };
+    struct hv_mark_result *res = calloc(pages, sizeof *res);
+    EXPECT(c, res, "memory");
+    uint64_t start = c->ops->clock_ns(c->be);
+    fs_status_t s = c->ops->mark_offline(c->be, r, res, &c->err);
+    uint64_t ns = c->ops->clock_ns(c->be) - start;
+    for (uint64_t i = 0; i < pages; i++) {
+        kinds[res[i].mark]++;
+    }
+    free(res);
+    fs_status_t back = c->ops->mark_online(c->be, r, &onlined, &c->err);
+    conform_note(c, "%llu frames at %#llx in %.1f ms: offlined %llu, owned %llu, Xen %llu, anonymous %llu, image %llu, not RAM %llu, "
+                 "failed %llu; %llu back", (unsigned long long)pages, (unsigned long long)r.start.n, (double)ns / 1e6,
+                 (unsigned long long)kinds[HV_MARK_OFFLINED], (unsigned long long)kinds[HV_MARK_PENDING_OWNED],
+                 (unsigned long long)kinds[HV_MARK_PENDING_XEN], (unsigned long long)kinds[HV_MARK_ANON],
+                 (unsigned long long)kinds[HV_MARK_XEN_IMAGE], (unsigned long long)kinds[HV_MARK_NOT_RAM],
+                 (unsigned long long)kinds[HV_MARK_FAILED], (unsigned long long)onlined);
+    EXPECT(c, s == FS_OK && back == FS_OK, "%s", c->err.text);
+    EXPECT(c, kinds[HV_MARK_UNTRIED] == 0 && kinds[HV_MARK_PENDING_OWNED] > 0, "marks");
+    EXPECT(c, onlined >= kinds[HV_MARK_OFFLINED], "back");
+}
+
+static void check_save_restore(struct conform *c)
+{
+    const struct hv_domain *both[] = { c->pv_name ? &c->pv : NULL, c->hap_name ? &c->hap : NULL };
+    for (size_t k = 0; k < 2; k++) {
+        if (!both[k]) {
+            continue;
+        }
+        char path[256];
+        struct hv_domain again;
+        uint16_t domid = FS_DOMID_NONE;
+        snprintf(path, sizeof path, "%s/%s.save", c->work_dir ? c->work_dir : "/tmp", both[k]->name);
+        uint64_t start = c->ops->clock_ns(c->be);
+        EXPECT_OK(c, c->ops->save(c->be, both[k]->domid, path, &c->err));
+        EXPECT(c, c->ops->domain(c->be, both[k]->domid, &again, &c->err) == FS_GUEST_GONE || again.dying, "still there after the save");
+        uint64_t mid = c->ops->clock_ns(c->be);
+        EXPECT_OK(c, c->ops->restore(c->be, path, &domid, &c->err));
+        uint64_t end = c->ops->clock_ns(c->be);
+        (void)unlink(path);
+        EXPECT_OK(c, c->ops->domain(c->be, domid, &again, &c->err));
+        conform_note(c, "%s: saved in %.0f ms, restored in %.0f ms as domain %u", both[k]->name, (double)(mid - start) / 1e6,
+                     (double)(end - mid) / 1e6, domid);
+        EXPECT(c, memcmp(again.uuid, both[k]->uuid, sizeof again.uuid) == 0 && strcmp(again.name, both[k]->name) == 0, "another guest");
+        char nowhere[] = "/nonexistent/x.save";
+        EXPECT(c, c->ops->restore(c->be, nowhere, &domid, &c->err) != FS_OK && c->err.text[0], "restored from nothing");
+    }
+}
+
+const struct conform_check conform_offline_checks[] = {
+    { .name = "offline-free", .fn = check_free_range },
+    { .name = "offline-alignment", .fn = check_any_alignment },
+    { .name = "offline-load", .fn = check_marked_under_load },
+    { .name = "offline-odd-end", .fn = check_odd_end },
+    { .name = "offline-owned", .fn = check_mark_owned },
+    { .name = "offline-mixed", .fn = check_mixed_range },
+    { .name = "evict", .fn = check_save_restore, .heavy = true },
+    { 0 }
+};
