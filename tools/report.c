@@ -293,7 +293,7 @@ static void print_verified(FILE *f, const struct hv_report *r, const struct repo
 }
 
 /* Frames by what would take them away. */
-struct leftover { uint64_t evictable, dom0, other; };
+struct leftover { uint64_t evictable, dom0, xen, other; };
 
 static struct leftover leftover_of(const struct blocker_groups *groups)
 {
@@ -305,6 +305,8 @@ static struct leftover leftover_of(const struct blocker_groups *groups)
             l.evictable += g->frames;
         } else if (g->reason == FS_REASON_DOM0) {
             l.dom0 += g->frames;
+        } else if (g->reason == FS_REASON_XEN || g->reason == FS_REASON_BROKEN) {
+            l.xen += g->frames;
         } else {
             l.other += g->frames;
         }
@@ -337,7 +339,10 @@ static void print_next(FILE *f, const struct hv_plan *p, const struct report_inf
         fprintf(f, " %s belong to dom0: dom0_nodes= on Xen's command line keeps it away after the next boot.", text_count(l->dom0).s);
     }
     if (l->other > 0 || (l->evictable > 0 && info->evict)) {
-        fputs(" For the others see the table above.", f);
+        fprintf(f, " %s may go later, as the table says.", text_count(l->other + (info->evict ? l->evictable : 0)).s);
+    }
+    if (l->xen > 0) {
+        fprintf(f, " %s are Xen's own or broken: they stay until the next boot, and hold no guest's data.", text_count(l->xen).s);
     }
     fputc('\n', f);
 }
@@ -357,6 +362,17 @@ static void print_headline(FILE *f, const struct hv_report *r, const struct repo
     fputc('\n', f);
 }
 
+/* Whether anything beyond the plan was done: a run that was refused has no result for any domain. */
+static bool report_ran(const struct hv_report *r)
+{
+    bool ran = r->frames_total > 0 || r->frames_moved > 0;
+
+    for (size_t i = 0; i < r->domain_count; i++) {
+        ran = ran || r->domains[i].status != FS_OK || r->domains[i].phase_count > 0;
+    }
+    return ran;
+}
+
 void report_text(FILE *f, const struct hv_report *r, const struct report_info *info)
 {
     struct blocker_groups groups = { 0 };
@@ -369,8 +385,10 @@ void report_text(FILE *f, const struct hv_report *r, const struct report_info *i
         fputs("(out of memory: what stays is not shown; --json has it)\n", f);
     }
     struct leftover l = leftover_of(&groups);
-    print_report_domains(f, r, &groups);
-    print_all_phases(f, r);
+    if (report_ran(r)) {
+        print_report_domains(f, r, &groups);
+        print_all_phases(f, r);
+    }
     print_verified(f, r, info);
     print_groups(f, &r->plan, &groups, "Stays");
     print_next(f, &r->plan, info, &l);

@@ -225,12 +225,13 @@ void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status
         return;
     }
     fprintf(f, "Recovery: %s\n", fs_status_text(status));
-    fprintf(f, "  domains: %" PRIu32 " finished, %" PRIu32 " rolled back, %" PRIu32 " gone meanwhile\n", r->domains_finished,
-            r->domains_rolled_back, r->domains_gone);
-    fprintf(f, "  frames: %s released, %s brought back\n", text_count(r->frames_released).s, text_count(r->frames_onlined).s);
     if (r->text[0] != '\0') {
         char text[4 * sizeof(r->text)];
         text_clean_lines(text, sizeof(text), r->text, sizeof(r->text));
         fprintf(f, "  %s\n", text);
+        return;
     }
+    fprintf(f, "  domains: %" PRIu32 " finished, %" PRIu32 " rolled back, %" PRIu32 " gone meanwhile\n", r->domains_finished,
+            r->domains_rolled_back, r->domains_gone);
+    fprintf(f, "  frames: %s released, %s brought back\n", text_count(r->frames_released).s, text_count(r->frames_onlined).s);
 }

@@ -187,6 +187,7 @@ static void test_report_text(void **state)
     has("pv1 (1): handshake 240 ms, copy 184 ms\n");
     has("18 of the frames that stay leave with their guests: `frameshift evacuate NODE1 --evict`");
     has("1,000 belong to dom0");
+    has_not("Xen's own or broken");
     /* The groups add up to what the heading says: in each row the number before the first mfn. */
     const char *row = strstr(written, "\nStays: 1,018 frames\n");
     assert_non_null(row);
@@ -240,6 +241,24 @@ static void test_report_ends(void **state)
     end();
     has_not("Verified");
     has_not("--evict` saves");              /* it was given */
+
+    for (size_t i = 0; i < r.blocker_count; i++) {
+        r.blockers[i].reason = i == 0 ? FS_REASON_XEN_REFUSED : FS_REASON_XEN;
+    }
+    report_text(begin(), &r, &info);
+    end();
+    has("Next: 1 may go later, as the table says. 1,017 are Xen's own or broken");
+
+    /* Refused before anything was done: no table of results that are none. */
+    struct hv_report refused = { .plan = r.plan, .domains = r.domains, .domain_count = 1 };
+    struct hv_domain_report untouched = { .plan = r.plan.domains[1] };
+    refused.domains = &untouched;
+    info.status = FS_BUSY;
+    report_text(begin(), &refused, &info);
+    end();
+    has("NODE1: another frameshift runs");
+    has_not("Mover");
+    info.status = FS_PARTIAL;
 
     info.quiet = true;
     report_text(begin(), &r, &info);
@@ -424,12 +443,16 @@ static void test_recover_text(void **state)
     show_recover(begin(), &r, FS_OK);
     end();
     assert_string_equal(written, "Nothing to recover.\n");
-    r = (struct hv_recover_report){ .needed = true, .domains_finished = 1, .domains_rolled_back = 2, .frames_released = 65524, .text = "words" };
+    r = (struct hv_recover_report){ .needed = true, .domains_finished = 1, .domains_rolled_back = 2, .frames_released = 65524 };
     show_recover(begin(), &r, FS_OK);
     end();
+    has("Recovery: success");
     has("1 finished, 2 rolled back, 0 gone");
     has("65,524 released");
-    has("words");
+    strcpy(r.text, "the engine's words\x07");
+    show_recover(begin(), &r, FS_IO);
+    end();
+    has("Recovery: file or device error\n  the engine's words\\x07\n");
 }
 
 /* ---- progress ---- */
