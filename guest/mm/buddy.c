@@ -89,6 +89,30 @@ static struct page *alloc_pair(struct mm *mm, struct zone *z, enum migratetype t
     return NULL;
 }
 
+#define ADOPT_FREE_PAGES  (PAGEBLOCK_PAGES * 3u / 4)
+#define ADOPT_ORDER       4u         /* such a block has a run of this order; cheap to look for */
+#define ADOPT_LOOK_BLOCKS 64u
+
+/* Unmovable and reclaimable pages may follow each other in a block: neither leaves on request, so a block that one of
+ * them has mostly left is no worse for the other than for itself, and a whole free block is saved. */
+static struct page *adopt(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
+{
+    enum migratetype from = type == MIGRATE_UNMOVABLE ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE;
+    const struct blockmap *area = &z->area[order > ADOPT_ORDER ? order : ADOPT_ORDER][from];
+    uint32_t i = blockmap_first(area, 0);
+
+    for (unsigned looked = 0; i != BLOCKMAP_NONE && looked < ADOPT_LOOK_BLOCKS; looked++, i = blockmap_first(area, i + 1)) {
+        uint32_t block = position_block(z, i);
+
+        if (mm_block(mm, block)->free_pages >= ADOPT_FREE_PAGES) {
+            pageblock_set_type(mm, z, block, type);
+            zone_count(z, ZC_block_adopted, 1);
+            return buddy_alloc_block(mm, z, block, order);
+        }
+    }
+    return NULL;
+}
+
 static struct page *alloc_whole(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
 {
     const struct blockmap *free = &z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
@@ -118,7 +142,17 @@ struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum mig
     if (b != BLOCKMAP_NONE) {
         return buddy_alloc_block(mm, z, position_block(z, b), order);
     }
-    return type == MIGRATE_HIGHATOMIC || type == MIGRATE_ISOLATE ? NULL : alloc_whole(mm, z, order, type);
+    if (type == MIGRATE_HIGHATOMIC || type == MIGRATE_ISOLATE) {
+        return NULL;
+    }
+    if (order < PAGEBLOCK_ORDER && (type == MIGRATE_UNMOVABLE || type == MIGRATE_RECLAIMABLE)) {
+        struct page *p = adopt(mm, z, order, type);
+
+        if (p != NULL) {
+            return p;
+        }
+    }
+    return alloc_whole(mm, z, order, type);
 }
 
 /* The largest unit of at least order in blocks of type from; of those the one in the lowest block
@@ -150,7 +184,18 @@ static struct page *take_foreign(struct mm *mm, struct zone *z, unsigned order, 
         mm_block(mm, b)->flags |= PB_CLAIMED;
         zone_count(z, ZC_fallback_claim, 1);
     }
+    if (type == MIGRATE_MOVABLE) {
+        buddy_mark_tenants(mm, z, b);
+    }
     return cut(mm, z, pageblock_first(mm, b, found), found, order);
+}
+
+void buddy_mark_tenants(struct mm *mm, struct zone *z, uint32_t block)
+{
+    if (!(mm_block(mm, block)->flags & PB_TENANTS)) {
+        mm_block(mm, block)->flags |= PB_TENANTS;
+        z->tenant_blocks++;
+    }
 }
 
 struct page *buddy_alloc_fallback(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, unsigned allowed)

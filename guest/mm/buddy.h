@@ -26,6 +26,9 @@ struct page *buddy_alloc_block(struct mm *mm, struct zone *z, uint32_t block, un
 /* Give a unit back: it merges with its free buddies inside its pageblock. pre: refs 0, on no list, order <= MAX_ORDER */
 void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
 
+/* A movable page is about to live in this kernel block. */
+void buddy_mark_tenants(struct mm *mm, struct zone *z, uint32_t block);
+
 /* The first block of zone that is free as a whole and belongs to nobody, from a position on; BLOCK_NONE if there is none. */
 uint32_t buddy_whole_block(const struct zone *z, uint32_t position);
 

@@ -203,7 +203,8 @@ static void check_pcp_list(struct walk *w, const struct pcp_list *l, unsigned or
         }
         if (twice || page_state(p) != PAGE_PCP || page_order(p) != order) {
             fault(w, MM_FAULT_PCP_MEMBER, p->pfn, page_word(p), order);
-        } else if ((unsigned)pageblock_type(w->mm, page_block(p)) != type) {
+        } else if ((unsigned)pageblock_type(w->mm, page_block(p)) != type
+                   && !(migratetype_is_kernel((enum migratetype)type) && migratetype_is_kernel(pageblock_type(w->mm, page_block(p))))) {
             fault(w, MM_FAULT_PCP_TYPE, p->pfn, pageblock_type(w->mm, page_block(p)), type);
         }
     }

@@ -3,8 +3,8 @@
  *
  * Owns: struct pcp.
  * Invariants:
- *   I1  a unit on a list is PAGE_PCP, has refs 0, and its block has the list's type: a block that
- *       changes type while not free as a whole is followed by pcp_drain().
+ *   I1  a unit on a list is PAGE_PCP, has refs 0, and its block has the list's type or both are kernel
+ *       types: any other change of a block that is not free as a whole is followed by pcp_drain().
  *   I2  no unit of an isolated or a high-atomic block stays on a list.
  *   I3  count <= PCP_CAPACITY, and <= high of its order between calls.
  * Lock order: pcp lock, then zone lock.
@@ -32,12 +32,14 @@ static struct pcp *this_pcp(const struct mm *mm, const struct zone *z)
     return &z->pcp[cpu < mm->cpus ? cpu : 0];
 }
 
-/* Up to a batch of units, as far as the zone stays above mark. pre: pcp lock held */
-FS_NOINLINE static void refill(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, enum migratetype type,
+/* Up to a batch of units, as far as the zone stays above mark. True if spare blocks run out. pre: pcp lock held */
+FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, enum migratetype type,
                                enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
     /* What a request takes from the reserve is for itself alone. */
     uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : scaled(mm->pcp_batch, order, type);
+
+    bool wanted;
 
     spin_lock(&z->lock);
     while (l->count < batch && zone_watermark_ok(z, order, mark, class, gfp)) {
@@ -50,7 +52,9 @@ FS_NOINLINE static void refill(struct mm *mm, struct zone *z, struct pcp_list *l
         l->pages[l->count++] = p;
     }
     zone_count(z, ZC_pcp_refill, 1);
+    wanted = z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] < mm->spare_blocks;
     spin_unlock(&z->lock);
+    return wanted;
 }
 
 struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum watermark mark,
@@ -59,15 +63,19 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
     struct pcp *pcp = this_pcp(mm, z);
     struct pcp_list *l = &pcp->lists[order][type];
     struct page *p = NULL;
+    bool wanted = false;
 
     spin_lock(&pcp->lock);
     if (fs_unlikely(l->count == 0)) {
-        refill(mm, z, l, order, type, mark, class, gfp);
+        wanted = refill(mm, z, l, order, type, mark, class, gfp);
     }
     if (fs_likely(l->count > 0)) {
         p = l->pages[--l->count];
     }
     spin_unlock(&pcp->lock);
+    if (fs_unlikely(wanted) && mm->hooks.wake != NULL) {
+        mm->hooks.wake(mm, z);
+    }
     return p;
 }
 

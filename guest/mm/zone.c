@@ -316,11 +316,13 @@ static void zone_boot_done(struct mm *mm, struct zone *z)
             area_bits(mm, z, b, false);
         }
     }
+    z->boot_blocks = 0;
     for (unsigned boot = 2; boot-- > 0;) {
         for (uint32_t b = z->first_block; b < z->end_block; b++) {
             if (holds_boot_memory(mm, b) == boot) {
                 z->position[b - z->first_block] = next;
                 z->block_at[next++] = b;
+                z->boot_blocks += boot;
             }
         }
     }

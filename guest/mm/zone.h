@@ -31,6 +31,7 @@
 #define PB_SKIP        0x02u                        /* compaction found nothing to move here */
 #define PB_SOURCE      0x04u                        /* being emptied: no target for migration */
 #define PB_RESIDUAL    0x08u                        /* isolated with pages that cannot leave */
+#define PB_TENANTS     0x20u                        /* movable pages may live in this kernel block */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
 
 struct pageblock {                                  /* all fields: zone lock */
@@ -66,6 +67,8 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(fallback_kernel)      /* of those: one kernel type from another */              \
     X(fallback_tenant)      /* of those: movable into a kernel block */               \
     X(fallback_claim)       /* the block changed its type */                          \
+    X(block_adopted)        /* a mostly free kernel block went to another kernel type */ \
+    X(block_lent)           /* a mostly free kernel block went to movable pages */     \
     X(block_cleared)        /* blocks whose movable pages were moved out for a claim */ \
     X(highatomic_reserve)                                                             \
     X(highatomic_release)                                                             \
@@ -113,9 +116,10 @@ struct zone {
     bool low_signalled;
     struct pcp *pcp;                                /* [cpus] */
     _Atomic uint64_t counters[ZONE_COUNTERS];
-    /* compaction */
-    uint32_t compact_considered, compact_defer_shift;
-    unsigned compact_order_failed;
+    uint32_t boot_blocks;                           /* the first positions: blocks with boot memory */
+    struct spinlock compact_lock;                   /* one compaction at a time; taken before every other lock */
+    uint32_t *rank;                                 /* compact_lock: blocks in the order in which they are emptied */
+    uint32_t tenant_blocks;                         /* zone lock: blocks with PB_TENANTS, at most */
 };
 
 /* Where blocks for unmovable and reclaimable pages come from. */

@@ -153,3 +153,64 @@ uint64_t model_free_pages(const struct model *m)
     }
     return n;
 }
+
+static mm_status_t owners_move(void *ctx, struct page *from, struct page *to)
+{
+    struct owners *o = ctx;
+    uint32_t owner = (uint32_t)from->private;
+
+    assert_true(page_state(from) == PAGE_USED && page_state(to) == PAGE_USED);
+    assert_ptr_equal(o->page_of[owner], from);
+    if (o->refuse_one_in != 0 && rng_below(&o->rng, o->refuse_one_in) == 0) {
+        return MM_EAGAIN;
+    }
+    to->private = owner;
+    o->page_of[owner] = to;
+    o->moves += 1ull << page_order(from);
+    page_put(o->mm, from);
+    return MM_OK;
+}
+
+void owners_init(struct owners *o, struct mm *mm, uint32_t capacity, uint64_t seed)
+{
+    *o = (struct owners){ .mm = mm, .page_of = calloc(capacity, sizeof(struct page *)), .capacity = capacity, .rng = { seed } };
+    assert_non_null(o->page_of);
+    mm->migrate.move = owners_move;
+    mm->migrate.ctx = o;
+}
+
+void owners_free(struct owners *o)
+{
+    free(o->page_of);
+}
+
+struct page *owners_alloc(struct owners *o, gfp_t gfp, unsigned order)
+{
+    struct page *p = alloc_pages(o->mm, gfp, order);
+
+    if (p == NULL) {
+        return NULL;
+    }
+    assert_true(o->count < o->capacity);
+    p->private = o->count;
+    o->page_of[o->count++] = p;
+    return p;
+}
+
+void owners_put(struct owners *o, uint32_t owner)
+{
+    page_put(o->mm, o->page_of[owner]);
+    o->page_of[owner] = o->page_of[--o->count];
+    if (owner < o->count) {
+        o->page_of[owner]->private = owner;
+    }
+    o->page_of[o->count] = NULL;
+}
+
+void owners_check(const struct owners *o)
+{
+    for (uint32_t i = 0; i < o->count; i++) {
+        assert_int_equal(page_state(o->page_of[i]), PAGE_USED);
+        assert_int_equal(o->page_of[i]->private, i);
+    }
+}

@@ -29,6 +29,23 @@ static inline uint64_t rng_below(struct rng *r, uint64_t n) { return rng_next(r)
 /* FRAMESHIFT_SEED of the environment, or the number given. */
 uint64_t test_seed(uint64_t otherwise);
 
+/* Owners of movable units: each unit's private field is its owner's number, and migration tells the owner. */
+struct owners {
+    struct mm *mm;
+    struct page **page_of;      /* by owner number; NULL: none */
+    uint32_t count, capacity;
+    uint32_t refuse_one_in;     /* a move is refused (MM_EAGAIN) this often; 0: never */
+    struct rng rng;
+    uint64_t moves;             /* pages */
+};
+void owners_init(struct owners *o, struct mm *mm, uint32_t capacity, uint64_t seed);     /* sets mm->migrate */
+void owners_free(struct owners *o);
+/* Allocate and own; NULL if memory is out. */
+struct page *owners_alloc(struct owners *o, gfp_t gfp, unsigned order);
+void owners_put(struct owners *o, uint32_t owner);
+/* Every owner's page is used and names its owner. */
+void owners_check(const struct owners *o);
+
 /* The model: what each page frame belongs to (0: free). Slow and obvious. */
 struct model {
     uint64_t pages;

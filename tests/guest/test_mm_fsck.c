@@ -176,7 +176,7 @@ static void plant_in_zone(void)
     PLANT(l->pages[0], page_in_state(PAGE_USED, 0), MM_FAULT_PCP_MEMBER);
     for (uint64_t pfn = 0; pfn < f.mm.end_pfn; pfn++) {        /* a page of another type's block, in the right state */
         struct page *p = mm_page(&f.mm, pfn_make(pfn));
-        if (page_word(p) << 24 == PAGE_WORD(PAGE_PCP, 0, 0, 0) << 24 && pageblock_type(&f.mm, page_block(p)) != pageblock_type(&f.mm, page_block(l->pages[0]))) {
+        if (page_word(p) << 24 == PAGE_WORD(PAGE_PCP, 0, 0, 0) << 24 && pageblock_type(&f.mm, page_block(p)) == MIGRATE_MOVABLE) {
             PLANT(l->pages[0], p, MM_FAULT_PCP_TYPE);
             break;
         }

@@ -1,0 +1,197 @@
+/*
+ * isolation.c - taking a range of pageblocks out of use.
+ *
+ * Owns: pageblock.isolations, saved_type.
+ * Invariants:
+ *   I1  isolations > 0 exactly while the type is MIGRATE_ISOLATE.
+ *   I2  a request that fails leaves every block as it was.
+ *   I3  after isolate_range() no unit of the range is on a per-CPU list, and none comes onto one.
+ * Lock order: per-CPU list lock, then zone lock; one zone at a time.
+ * Why: hot-remove, huge contiguous ranges and compaction all need "hands off this range" first.
+ *   As a state of the block it costs nothing in the allocator: an isolated block's free
+ *   units are on the free area of a type that nobody asks for.
+ * Cost: one pass over the heads of the range, one drain of the per-CPU lists of each zone touched.
+ */
+#include "isolation.h"
+#include "pageblock.h"
+#include "pcp.h"
+
+bool page_may_move(const struct page *p)
+{
+    uint32_t w = page_word(p);
+
+    switch (word_state(w)) {
+    case PAGE_RESERVED:
+    case PAGE_HOLE:
+        return false;
+    case PAGE_USED:
+        return word_type(w) == MIGRATE_MOVABLE && (word_flags(w) & (PG_PINNED | PG_DMA)) == 0;
+    default:
+        return true;
+    }
+}
+
+struct page *block_immovable_page(const struct mm *mm, uint32_t block)
+{
+    struct page *first = mm_block_page(mm, block);
+    uint32_t i = 0;
+
+    if (block % 2 != 0 && page_state(first) == PAGE_NONE) {
+        struct page *head = mm_pfn_valid(mm, block_pfn(block - 1)) ? mm_block_page(mm, block - 1) : NULL;
+
+        if (head != NULL && page_state(head) == PAGE_USED && page_order(head) == MAX_ORDER) {
+            return page_may_move(head) ? NULL : head;
+        }
+    }
+    while (i < PAGEBLOCK_PAGES) {
+        uint32_t w = page_word(first + i);
+
+        if (!page_may_move(first + i)) {
+            return first + i;
+        }
+        i += word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
+    }
+    return NULL;
+}
+
+static bool range_valid(const struct mm *mm, pfn_t start, pfn_t end)
+{
+    if (start.n >= end.n || end.n > mm->end_pfn || ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) != 0) {
+        return false;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        if (!mm_pfn_valid(mm, block_pfn(b)) || mm_block(mm, b)->flags & PB_OFFLINE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* pre: zone lock held */
+static void block_isolate(struct mm *mm, struct zone *z, uint32_t b)
+{
+    struct pageblock *pb = mm_block(mm, b);
+
+    if (pb->isolations++ == 0) {
+        pb->saved_type = (uint8_t)pageblock_type(mm, b);
+        pageblock_set_type(mm, z, b, MIGRATE_ISOLATE);
+    }
+    zone_count(z, ZC_isolate, 1);
+}
+
+/* pre: zone lock held, isolations > 0 */
+static void block_release(struct mm *mm, struct zone *z, uint32_t b)
+{
+    struct pageblock *pb = mm_block(mm, b);
+
+    if (--pb->isolations == 0) {
+        enum migratetype type = (enum migratetype)pb->saved_type;
+        bool nobodys = pb->free_pages == PAGEBLOCK_PAGES && type != MIGRATE_HIGHATOMIC;
+
+        pageblock_set_type(mm, z, b, nobodys ? MIGRATE_MOVABLE : type);
+    }
+    pb->flags &= (uint8_t)~PB_RESIDUAL;
+    zone_count(z, ZC_isolate_undo, 1);
+}
+
+static void drain_zones(struct mm *mm, pfn_t start, pfn_t end)
+{
+    struct zone *last = NULL;
+
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        struct zone *z = mm_block_zone(mm, b);
+
+        if (z != last) {
+            pcp_drain(mm, z);
+            last = z;
+        }
+    }
+}
+
+mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking)
+{
+    if (!range_valid(mm, start, end)) {
+        return MM_EINVAL;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        struct zone *z = mm_block_zone(mm, b);
+        struct page *stuck;
+
+        spin_lock(&z->lock);
+        stuck = flags & ISOLATE_RESIDUAL ? NULL : block_immovable_page(mm, b);
+        if (stuck == NULL) {
+            block_isolate(mm, z, b);
+        }
+        spin_unlock(&z->lock);
+        if (stuck != NULL) {
+            while (b-- > pfn_block(start)) {        /* I2 */
+                z = mm_block_zone(mm, b);
+                spin_lock(&z->lock);
+                block_release(mm, z, b);
+                spin_unlock(&z->lock);
+            }
+            if (blocking != NULL) {
+                *blocking = stuck;
+            }
+            return MM_EBUSY;
+        }
+    }
+    drain_zones(mm, start, end);
+    return MM_OK;
+}
+
+static bool isolated_throughout(const struct mm *mm, pfn_t start, pfn_t end)
+{
+    if (!range_valid(mm, start, end)) {
+        return false;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        if (pageblock_type(mm, b) != MIGRATE_ISOLATE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+mm_status_t isolate_undo(struct mm *mm, pfn_t start, pfn_t end)
+{
+    if (!isolated_throughout(mm, start, end)) {
+        return MM_EINVAL;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        struct zone *z = mm_block_zone(mm, b);
+
+        spin_lock(&z->lock);
+        block_release(mm, z, b);
+        spin_unlock(&z->lock);
+    }
+    return MM_OK;
+}
+
+mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking)
+{
+    if (!isolated_throughout(mm, start, end)) {
+        return MM_EINVAL;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        struct zone *z = mm_block_zone(mm, b);
+        struct page *first = mm_block_page(mm, b), *in_use = NULL;
+
+        spin_lock(&z->lock);
+        for (uint32_t i = 0; i < PAGEBLOCK_PAGES && mm_block(mm, b)->free_pages != PAGEBLOCK_PAGES && in_use == NULL;) {
+            uint32_t w = page_word(first + i);
+
+            /* A tail that no head of this block covers belongs to a larger unit that begins before. */
+            in_use = word_state(w) != PAGE_FREE ? page_head(mm, first + i) : NULL;
+            i += word_state(w) == PAGE_FREE ? 1u << word_order(w) : 1;
+        }
+        spin_unlock(&z->lock);
+        if (in_use != NULL) {
+            if (blocking != NULL) {
+                *blocking = in_use;
+            }
+            return MM_EBUSY;
+        }
+    }
+    return MM_OK;
+}

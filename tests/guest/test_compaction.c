@@ -1,0 +1,276 @@
+/* test_compaction.c - compaction reaches what is possible with the fewest moves; claim policies; all under a model. */
+#include "guest_fixture.h"
+#include "compaction.h"
+#include "isolation.h"
+#include "pageblock.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static void setup(struct fixture *f, struct owners *o, uint64_t pages, enum claim_policy policy, uint64_t seed)
+{
+    struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = policy };
+
+    fixture_init_config(f, &config, 0);
+    assert_int_equal(compaction_init(&f->mm, &config), MM_OK);
+    owners_init(o, &f->mm, (uint32_t)pages, seed);
+}
+
+/* Fill memory with movable units, then free at random until a share is free. */
+static void age(struct owners *o, unsigned free_percent, unsigned largest_order, struct rng *r)
+{
+    uint64_t total = o->mm->zones[0].managed_pages;
+
+    while (owners_alloc(o, GFP_HIGH_MOVABLE | __GFP_MEMALLOC, (unsigned)rng_below(r, largest_order + 1)) != NULL) {
+    }
+    while (owners_alloc(o, GFP_HIGH_MOVABLE | __GFP_MEMALLOC, 0) != NULL) {
+    }
+    while (mm_free_pages(o->mm) < total * free_percent / 100) {
+        owners_put(o, (uint32_t)rng_below(r, o->count));
+    }
+    mm_drain(o->mm);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* The least number of page moves that makes so many more whole blocks: the emptiest blocks' used pages. */
+static uint64_t least_moves(const struct mm *mm, uint32_t blocks)
+{
+    static uint32_t used[4096];
+    uint32_t n = 0;
+    uint64_t sum = 0;
+
+    for (uint32_t b = 0; b < mm->end_pfn >> PAGEBLOCK_ORDER; b++) {
+        if (mm_block(mm, b)->free_pages != PAGEBLOCK_PAGES) {
+            used[n++] = PAGEBLOCK_PAGES - mm_block(mm, b)->free_pages;
+        }
+    }
+    qsort(used, n, sizeof(used[0]), by_number);
+    for (uint32_t i = 0; i < blocks; i++) {
+        sum += used[i];
+    }
+    return sum;
+}
+
+static uint64_t whole_blocks(const struct mm *mm)
+{
+    return mm->zones[0].free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
+}
+
+static void test_reaches_the_limit(void **state)
+{
+    static const unsigned shares[] = { 2, 5, 20, 50, 80 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
+        uint64_t seed = test_seed(40 + i), free, before, least;
+        struct rng r = { seed };
+        struct compact_result result;
+        struct fixture f;
+        struct owners o;
+
+        setup(&f, &o, 32768, CLAIM_CLEAR_FIRST, seed);
+        age(&o, shares[i], 0, &r);
+        free = mm_free_pages(&f.mm);
+        before = whole_blocks(&f.mm);
+        least = least_moves(&f.mm, (uint32_t)(free / PAGEBLOCK_PAGES - before));
+        result = compact_all(&f.mm, TARGET_MOVABLE);
+        assert_int_equal(whole_blocks(&f.mm), free / PAGEBLOCK_PAGES);      /* nothing more is possible */
+        assert_int_equal(result.migrated_pages, least);                     /* with not one move too many */
+        assert_int_equal(o.moves, least);
+        assert_int_equal(mm_free_pages(&f.mm), free);
+        owners_check(&o);
+        check_mm(&f.mm, seed);
+        owners_free(&o);
+        fixture_free(&f);
+    }
+}
+
+static void test_mixed_orders_and_refusals(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 10; i++) {
+        uint64_t seed = test_seed(70 + i), free, before;
+        struct rng r = { seed };
+        struct compact_result result;
+        struct compact_request by_pfn = { .order = COMPACT_BY_PFN, .blocks_wanted = UINT32_MAX };
+        struct fixture f;
+        struct owners o;
+
+        setup(&f, &o, 16384, CLAIM_CLEAR_FIRST, seed);
+        age(&o, 10 + (unsigned)rng_below(&r, 60), 4, &r);
+        o.refuse_one_in = i % 2 == 0 ? 0 : 50;
+        page_set_flags(o.page_of[rng_below(&r, o.count)], PG_PINNED);
+        free = mm_free_pages(&f.mm);
+        before = whole_blocks(&f.mm);
+        if (i % 3 == 2) {
+            assert_int_equal(compact_zone(&f.mm, &f.mm.zones[0], &by_pfn, &result), MM_OK);
+        } else {
+            result = compact_all(&f.mm, TARGET_MOVABLE);
+        }
+        mm_drain(&f.mm);
+        assert_int_equal(whole_blocks(&f.mm), before + result.blocks_made);
+        assert_true(result.blocks_made > 0);
+        assert_int_equal(result.migrated_pages, o.moves);
+        assert_int_equal(mm_free_pages(&f.mm), free);
+        owners_check(&o);
+        check_mm(&f.mm, seed);
+        owners_free(&o);
+        fixture_free(&f);
+    }
+}
+
+/* What the mail thread's three options do when a kernel request finds no whole block. */
+static void test_claim_policies(void **state)
+{
+    static const enum claim_policy policies[] = { CLAIM_LARGEST_LOWEST, CLAIM_NEXT_BLOCK, CLAIM_CLEAR_FIRST };
+    uint64_t polluted[3], cleared[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct rng r = { 5 };
+        struct fixture f;
+        struct owners o;
+
+        setup(&f, &o, 32768, policies[i], 5);
+        f.mm.spare_blocks = 0;
+        age(&o, 10, 0, &r);
+        assert_int_equal(whole_blocks(&f.mm), 0);
+        for (unsigned n = 0; n < 1500; n++) {
+            assert_non_null(alloc_pages(&f.mm, GFP_KERNEL | __GFP_HIGH, 0));
+        }
+        polluted[i] = mm_counter(&f.mm, ZC_fallback_fragmenting);
+        cleared[i] = mm_counter(&f.mm, ZC_block_cleared);
+        owners_check(&o);
+        check_mm(&f.mm, 5);
+        owners_free(&o);
+        fixture_free(&f);
+    }
+    assert_true(polluted[0] > 1000 && cleared[0] == 0);
+    assert_true(polluted[1] == 0 && cleared[1] == 3);
+    assert_true(polluted[2] == 0 && cleared[2] == 3);
+}
+
+/* Movable pages that had to go into kernel blocks are sent home before another block is claimed. */
+static void test_tenants_go_home(void **state)
+{
+    struct fixture f;
+    struct owners o;
+    struct page *kernel[1024];
+    uint64_t tenants, claimed;
+    unsigned n = 0;
+
+    (void)state;
+    setup(&f, &o, 8192, CLAIM_CLEAR_FIRST, 1);
+    f.mm.spare_blocks = 0;
+    for (; n < 1024; n++) {
+        kernel[n] = alloc_pages(&f.mm, GFP_KERNEL, 0);
+    }
+    for (unsigned i = 0; i < 1024; i += 2) {
+        page_put(&f.mm, kernel[i]);
+    }
+    while (owners_alloc(&o, GFP_HIGH_MOVABLE | __GFP_MEMALLOC, 0) != NULL) {
+    }
+    tenants = mm_counter(&f.mm, ZC_fallback_tenant);
+    assert_true(tenants > 400);
+    assert_true(f.mm.zones[0].tenant_blocks > 0);
+    for (uint32_t i = 0; i < o.count; i += 6) {                 /* room in movable blocks again, but no whole one */
+        if (pageblock_type(&f.mm, page_block(o.page_of[i])) == MIGRATE_MOVABLE) {
+            owners_put(&o, i);
+        }
+    }
+    mm_drain(&f.mm);
+    claimed = mm_counter(&f.mm, ZC_fallback_claim);
+    for (unsigned i = 0; i < 300; i++) {
+        struct page *p = alloc_pages(&f.mm, GFP_KERNEL | __GFP_HIGH, 0);
+        assert_true(p->pfn < 1024 + 512);
+    }
+    assert_true(o.moves > 0);
+    assert_int_equal(mm_counter(&f.mm, ZC_fallback_claim), claimed);
+    owners_check(&o);
+    check_mm(&f.mm, 0);
+    owners_free(&o);
+    fixture_free(&f);
+}
+
+/* Random allocation, freeing, compaction, isolation and background work, fsck at each step, all policies. */
+static void test_property(void **state)
+{
+    (void)state;
+    for (uint64_t run = 0; run < 9; run++) {
+        uint64_t seed = test_seed(300 + run);
+        struct rng r = { seed };
+        struct fixture f;
+        struct owners o;
+        struct page *kernel[4000];
+        unsigned kernel_count = 0;
+
+        setup(&f, &o, 8192, (enum claim_policy)(run % 3), seed);
+        o.refuse_one_in = 20;
+        for (unsigned step = 0; step < 6000; step++) {
+            uint64_t what = rng_below(&r, 1000);
+
+            if (what < 400) {
+                (void)owners_alloc(&o, GFP_HIGH_MOVABLE, (unsigned)rng_below(&r, 3));
+            } else if (what < 500 && kernel_count < 4000) {
+                gfp_t gfp = rng_below(&r, 2) != 0 ? GFP_KERNEL : GFP_KERNEL | __GFP_RECLAIMABLE;
+                kernel[kernel_count] = alloc_pages(&f.mm, gfp, (unsigned)rng_below(&r, 4));
+                kernel_count += kernel[kernel_count] != NULL;
+            } else if (what < 850 && o.count > 0) {
+                owners_put(&o, (uint32_t)rng_below(&r, o.count));
+            } else if (what < 980 && kernel_count > 0) {
+                unsigned i = (unsigned)rng_below(&r, kernel_count);
+                page_put(&f.mm, kernel[i]);
+                kernel[i] = kernel[--kernel_count];
+            } else if (what < 985) {
+                (void)compact_all(&f.mm, (enum compact_targets)rng_below(&r, 3));
+            } else if (what < 990) {
+                uint32_t b = (uint32_t)rng_below(&r, 14);
+                if (isolate_range(&f.mm, block_pfn(b), block_pfn(b + 2), ISOLATE_RESIDUAL, NULL) == MM_OK) {
+                    struct compact_result result;
+                    mm_status_t status = evacuate_range(&f.mm, block_pfn(b), block_pfn(b + 2), &result);
+                    assert_true(status == MM_OK || status == MM_EAGAIN);
+                    check_mm(&f.mm, seed);
+                    assert_int_equal(isolate_undo(&f.mm, block_pfn(b), block_pfn(b + 2)), MM_OK);
+                }
+            } else {
+                (void)compaction_background(&f.mm, &f.mm.zones[0]);
+            }
+            if (step % 16 == 0 || what >= 980) {
+                check_mm(&f.mm, seed);
+                owners_check(&o);
+            }
+        }
+        while (o.count > 0) {
+            owners_put(&o, 0);
+        }
+        while (kernel_count > 0) {
+            page_put(&f.mm, kernel[--kernel_count]);
+        }
+        mm_drain(&f.mm);
+        assert_int_equal(mm_free_pages(&f.mm), 8192);
+        assert_int_equal(whole_blocks(&f.mm), 16);
+        check_mm(&f.mm, seed);
+        owners_free(&o);
+        fixture_free(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reaches_the_limit),
+        cmocka_unit_test(test_mixed_orders_and_refusals),
+        cmocka_unit_test(test_claim_policies),
+        cmocka_unit_test(test_tenants_go_home),
+        cmocka_unit_test(test_property),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
