@@ -172,15 +172,15 @@ guest_max_gap() {
 
 # ship_start, ship_stop: D2. One process appends what is new; a log that shrinks starts over.
 ship_once() {
-    local file name size done
+    local file name size sent
     for file in $CONSOLES/*.log $STATE/dom0.log; do
         [ -f "$file" ] || continue
         name=${file##*/}
         size=$(stat -c %s "$file")
-        done=0
-        [ -f "$STATE/shipped.$name" ] && read -r done <"$STATE/shipped.$name"
-        [ "$size" -gt "$done" ] || continue
-        tail -c +$((done + 1)) "$file" | head -c $((size - done)) >>"$RESULTS/$name"
+        sent=0
+        [ -f "$STATE/shipped.$name" ] && read -r sent <"$STATE/shipped.$name"
+        [ "$size" -gt "$sent" ] || continue
+        tail -c +$((sent + 1)) "$file" | head -c $((size - sent)) >>"$RESULTS/$name"
         echo "$size" >"$STATE/shipped.$name"
     done
 }
