@@ -11,7 +11,7 @@
  *      before, one frame a call.  At the range's end cut() gives it.
  *  I3  a frame outside the range is marked for the length of cut() only, and only if it
  *      was neither offline nor pending before.
- *  I4  an even end: a range that ends on an odd frame shares its last pair with the
+ *  I4  an even end, where the frame above may be free: a range that ends on an odd frame shares its last pair with the
  *      outside, and the pair's merge at a later release would break I2.
  * How cut() works: let e(j) be the end of the aligned block of order j that holds the
  * range's end.  Marking frame e(j)-1 for j from the largest order down takes, each time, the
@@ -174,9 +174,23 @@ static void drop_leftover_helpers(struct xen_be *x, uint64_t end)
 
 /* ---- members ---- */
 
-static fs_status_t mark_descending(struct xen_be *x, struct mfn_range range, struct hv_mark_result *out, struct fs_error *err)
+/* May the frame right above the range be free?  One that is owned, offline, broken or no RAM bounds every free block. */
+static fs_status_t end_is_open(struct xen_be *x, uint64_t end, bool *open, struct fs_error *err)
 {
-    bool at_end = true;                 /* the frame above was not marked by us: it may be free */
+    struct hv_frame above;
+    *open = false;
+    if (!mfn_set_contains(&x->ram, mfn_make(end))) {
+        return FS_OK;
+    }
+    fs_status_t s = xen_frames(&x->be, (struct mfn_range){ mfn_make(end), mfn_make(end + 1) }, &above, err);
+    *open = s == FS_OK && above.owner == HV_FRAME_UNOWNED;
+    return s;
+}
+
+static fs_status_t mark_descending(struct xen_be *x, struct mfn_range range, bool end_open, struct hv_mark_result *out,
+                                   struct fs_error *err)
+{
+    bool at_end = end_open;             /* the frame above was not marked by us: it may be free */
     uint64_t skip_above = UINT64_MAX;   /* frames from here up to the last boundary stay untouched */
     for (uint64_t m = range.end.n; m-- > range.start.n;) {
         struct hv_mark_result *r = &out[m - range.start.n];
@@ -216,13 +230,18 @@ fs_status_t xen_mark_offline(struct hv_backend *be, struct mfn_range range, stru
     if (s != FS_OK || mfn_range_pages(range) == 0) {
         return s;
     }
-    if ((range.end.n & 1u) && mfn_set_contains(&x->ram, range.end)) {           /* I4 */
+    bool open;
+    s = end_is_open(x, range.end.n, &open, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    if (open && (range.end.n & 1u)) {                                           /* I4 */
         return fs_fail(err, FS_BAD_RANGE, "the range ends on odd frame %#llx; end it on an even one", (unsigned long long)range.end.n);
     }
     struct xen_cpu cpu;
     s = xen_cpu_begin(x, &cpu, err);
     if (s == FS_OK) {
-        s = mark_descending(x, range, out, err);
+        s = mark_descending(x, range, open, out, err);
     }
     xen_cpu_end(x, &cpu);
     return s;
