@@ -49,3 +49,17 @@ guest-symbols: $(GUEST_CORE_OBJ)
 	@printf '%s\n' fs_assert_fail memset memcpy memmove memcmp >> $(BUILD)/guest/allowed
 	@if comm -23 $(BUILD)/guest/wanted $(BUILD)/guest/defined | grep -vxFf $(BUILD)/guest/allowed; then \
 		echo "guest/mm or guest/lib needs the symbols above: not in arch.h" >&2; exit 1; fi
+
+# Benches: each tests/bench/NAME.c of this list is a program, the rest are their parts.
+GUEST_BENCHES := $(BUILD)/bench/replay
+GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay after world figures pagetrace pagekinds compressed)
+all: $(GUEST_BENCHES)
+bench: $(GUEST_BENCHES)
+
+$(BUILD)/obj/tests/bench/%.o: tests/bench/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -lzstd -ljansson -lpthread
