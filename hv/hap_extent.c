@@ -116,6 +116,25 @@ static void check(struct hap_job *job, const struct extent *e, uint8_t *map)
     }
 }
 
+/* After an extent was put together from the stage's frames: what its gfns lead to now. */
+static fs_status_t check_again(struct hap_job *job, struct extent *e, struct fs_error *err)
+{
+    void *map;
+    fs_status_t st = job->ops->map(job->be, job->domid, e->gfns, FS_SP_PAGES, HV_MAP_READ, e->page_err, &map, err);
+
+    if (st != FS_OK) {
+        return st;
+    }
+    for (size_t i = 0; i < FS_SP_PAGES; i++) {
+        bool same = e->page_err[i] == 0 && page_hash((const uint64_t *)(void *)page(map, i)) == e->hashes[i];
+
+        job->report->pages_hashed++;
+        job->report->mismatches += !same;
+    }
+    job->ops->unmap(job->be, map, FS_SP_PAGES);
+    return FS_OK;
+}
+
 fs_status_t hap_extent_put_back(struct hap_job *job, size_t *put, struct fs_error *err)
 {
     mfn_t mfns[FS_SP_PAGES];
@@ -226,7 +245,7 @@ static fs_status_t within_pause(struct hap_job *job, struct extent *e, struct fs
     }
     fs_status_t back = hap_extent_put_back(job, &put, err); /* I3 */
     if (back == FS_OK) {
-        return FS_OK;
+        return verify(job) ? check_again(job, e, err) : FS_OK;
     }
     back = hap_why(job, back, err);
     return back == FS_GUEST_GONE ? back : FS_NEEDS_RECOVER;

@@ -46,11 +46,20 @@ static uint32_t word32(const uint8_t *page, size_t offset)
     return w;
 }
 
+/* Just registered, by a vCPU that has not run yet: Xen marks everything as pending. */
+static bool fresh_vcpu_at(const uint8_t *p)
+{
+    return (word64(p, 0) & ~0x0000000000ff0000ull) == 1 && word64(p, 8) == UINT64_MAX && word64(p, 40) == 0 && word64(p, 48) == 0;
+}
+
 static bool vcpu_at(const uint8_t *p)
 {
     uint64_t scale = word64(p, 56);                         /* mul, shift, flags, padding */
     int8_t shift = (int8_t)(scale >> 32);
 
+    if (fresh_vcpu_at(p)) {
+        return true;
+    }
     if ((scale & 0xffff000080000000ull) != 0x80000000ull || (scale >> 40 & 0xff) > 7 || shift < -32 || shift > 32) {
         return false;
     }
@@ -111,7 +120,7 @@ bool hap_shape_array(const void *page)
             return false;
         }
         masked += (w & ARRAY_MASKED) != 0;
-        if (i - masked > 512) {
+        if (i + 1 - masked > 512) {
             return false;
         }
     }

@@ -29,8 +29,8 @@
 
 #define CHUNK_PAGES 4096u               /* one journal record */
 #define FINAL_PAGES 16u                 /* in the last pass, where a pause may hold a question for each page */
-#define PASSES_MAX  12u
-#define PASS_WAIT_NS 100000000          /* for grants to end, between passes that moved nothing */
+#define PASSES_MAX  7u                  /* for grants to end, each waits three times as long: a second in all */
+#define PASS_WAIT_NS 1000000
 
 struct batch {
     size_t count;
@@ -399,15 +399,11 @@ fs_status_t hap_swap_all(struct hap_job *job, struct fs_error *err)
     struct batch *b = calloc(1, sizeof(*b));
     fs_status_t st = b ? pass(job, b, err) : fs_fail(err, FS_NO_MEMORY, "no memory for a batch");
 
-    /* Grants end, if the guest's I/O does: a few more passes, as long as one moves something or none did yet. */
+    /* Grants end, if the guest's I/O does. */
     for (unsigned i = 1; i < PASSES_MAX && st == FS_OK && again(job) > 0; i++) {
-        uint64_t before = job->report->moved;
-
         (void)nanosleep(&wait, NULL);
+        wait.tv_nsec *= 3;
         st = pass(job, b, err);
-        if (st == FS_OK && job->report->moved == before && i >= 3) {
-            break;
-        }
     }
     for (uint32_t i = 0; i < job->count && st == FS_OK; i++) {
         if (job->states[i] == HAP_BUSY || job->states[i] == HAP_TODO) {

@@ -405,7 +405,8 @@ static fs_status_t move(const struct mover_ctx *ctx, const struct hv_domain *dom
     }
     if (st == FS_OK) {
         result->report->superpages_before = extents_of_list(&job);
-        st = clean_up(&job, move_phases(&job, err), err);
+        st = hap_why(&job, move_phases(&job, err), err);
+        st = clean_up(&job, st, err);
     }
     if (st == FS_OK) {
         st = report(&job, err);
