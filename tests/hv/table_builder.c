@@ -75,7 +75,9 @@ void smb_array(struct table *t, uint16_t handle, uint8_t use)
 
 void smb_device(struct table *t, uint16_t handle, uint16_t array, uint64_t size_bytes, const char *locator, const char *bank)
 {
-    const char *strings[] = { locator, bank, "Vendor", "0123ABCD", NULL };
+    /* An empty string would end the list: a name that is not there has number 0. */
+    const char *strings[] = { locator, *bank ? bank : "Vendor", *bank ? "Vendor" : "0123ABCD", *bank ? "0123ABCD" : NULL, NULL };
+    const uint8_t vendor = *bank ? 3 : 2;
     const uint64_t mib = size_bytes >> 20;
     struct table b = { 0 };
 
@@ -87,12 +89,12 @@ void smb_device(struct table *t, uint16_t handle, uint16_t array, uint64_t size_
     table_put_number(&b, 9, 1);                 /* 0e DIMM */
     table_put_number(&b, 0, 1);                 /* 0f */
     table_put_number(&b, 1, 1);                 /* 10 locator */
-    table_put_number(&b, 2, 1);                 /* 11 bank */
+    table_put_number(&b, *bank ? 2 : 0, 1);     /* 11 bank */
     table_put_number(&b, 0x1a, 1);              /* 12 DDR4 */
     table_put_number(&b, 0x80, 2);              /* 13 synchronous */
     table_put_number(&b, 2933, 2);              /* 15 */
-    table_put_number(&b, 3, 1);                 /* 17 manufacturer */
-    table_put_number(&b, 4, 1);                 /* 18 serial number */
+    table_put_number(&b, vendor, 1);            /* 17 manufacturer */
+    table_put_number(&b, vendor + 1u, 1);       /* 18 serial number */
     table_put_number(&b, 0, 2);                 /* 19, 1a */
     table_put_number(&b, 2, 1);                 /* 1b two ranks */
     table_put_number(&b, mib >= 0x7fff && size_bytes != UINT64_MAX ? mib : 0, 4);               /* 1c */
