@@ -23,6 +23,7 @@
 #include "frameshift/assert.h"
 
 #define SYNC_TRIES      3u
+#define CLAIM_WINDOW    16u                     /* a request in a hurry finds a whole block this near */
 #define LEND_FREE_PAGES (PAGEBLOCK_PAGES * 3u / 4)
 #define LEND_LOW_PAGES  64u                     /* movable free pages under which a block is lent */
 #define HOME_ROOM_PAGES 256u                    /* tenants go home only while so much room stays */
@@ -32,8 +33,9 @@ struct control {
     struct zone *z;
     struct compact_request request;
     struct compact_result *out;
-    uint32_t ranked;                            /* entries of z->rank */
+    uint32_t ranked, partial;                   /* entries of z->rank; those that are targets too (the others are full) */
     uint32_t migrate_at, free_at;               /* scanners: [0, ranked), from the front and from the back (one past) */
+    uint32_t kernel_block;                      /* the kernel block that is being filled, or BLOCK_NONE */
     uint64_t room;                              /* free pages in possible targets */
 };
 
@@ -142,55 +144,82 @@ static uint64_t kernel_room(const struct mm *mm, const struct zone *z, enum comp
     return room;
 }
 
-/* Fill z->rank: what is emptied first comes first. */
+/* The place of a block in the ranking by fullness; full blocks are worth emptying only into kernel blocks. */
+static bool rank_key(const struct control *c, uint32_t block, uint32_t *key)
+{
+    bool partial = rankable(c->mm, block);
+    bool full = c->request.targets != TARGET_MOVABLE && mm_pfn_valid(c->mm, block_pfn(block)) && !(mm_block(c->mm, block)->flags & PB_OFFLINE)
+                && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && mm_block(c->mm, block)->free_pages == 0;
+
+    *key = full ? PAGEBLOCK_PAGES : c->request.order == COMPACT_BY_PFN ? 0 : PAGEBLOCK_PAGES - mm_block(c->mm, block)->free_pages;
+    return partial || full;
+}
+
+/* Fill z->rank by a counting sort: what is emptied first comes first. */
 static void rank_blocks(struct control *c)
 {
     struct zone *z = c->z;
-    uint32_t start[PAGEBLOCK_PAGES + 1] = { 0 };
+    uint32_t start[PAGEBLOCK_PAGES + 2] = { 0 }, key;
 
     spin_lock(&z->lock);
     c->room = kernel_room(c->mm, z, c->request.targets);
     for (uint32_t b = z->first_block; b < z->end_block; b++) {
-        if (rankable(c->mm, b)) {
-            uint32_t used = PAGEBLOCK_PAGES - mm_block(c->mm, b)->free_pages;
-
-            start[c->request.order == COMPACT_BY_PFN ? 1 : used + 1]++;
+        if (mm_pfn_valid(c->mm, block_pfn(b)) && rank_key(c, b, &key)) {
+            start[key + 1]++;
             c->room += mm_block(c->mm, b)->free_pages;
             c->ranked++;
+            c->partial += key != PAGEBLOCK_PAGES;
         }
     }
     for (uint32_t u = 1; u <= PAGEBLOCK_PAGES; u++) {
         start[u] += start[u - 1];
     }
     for (uint32_t b = z->first_block; b < z->end_block; b++) {
-        if (rankable(c->mm, b)) {
-            uint32_t used = PAGEBLOCK_PAGES - mm_block(c->mm, b)->free_pages;
-
-            z->rank[start[c->request.order == COMPACT_BY_PFN ? 0 : used]++] = b;
+        if (mm_pfn_valid(c->mm, block_pfn(b)) && rank_key(c, b, &key)) {
+            z->rank[start[key]++] = b;
         }
     }
     spin_unlock(&z->lock);
-    c->free_at = c->ranked;
+    c->free_at = c->partial;
 }
 
 /* ---- the free scanner ---- */
 
-static struct page *kernel_target(struct control *c, unsigned order)
+/* The kernel block with the most holes among those that may be filled: few blocks get tenants. */
+static uint32_t emptiest_kernel_block(const struct control *c, unsigned order)
 {
-    static const enum migratetype types[] = { MIGRATE_UNMOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_ACCOUNTED };
-    uint32_t limit = c->request.targets == TARGET_ANY ? UINT32_MAX : c->request.targets == TARGET_BOOT ? c->z->boot_blocks : 0;
+    const struct zone *z = c->z;
+    uint32_t end = c->request.targets == TARGET_ANY ? z->end_block - z->first_block : z->boot_blocks;
+    uint32_t best = BLOCK_NONE, most = 0;
 
-    for (unsigned t = 0; t < FS_ARRAY_SIZE(types); t++) {
-        for (unsigned o = order; o < PAGEBLOCK_ORDER; o++) {
-            uint32_t i = blockmap_first(&c->z->area[o][types[t]], 0);
+    for (uint32_t i = 0; i < end; i++) {
+        uint32_t b = position_block(z, i);
 
-            if (i != BLOCKMAP_NONE && i < limit) {
-                buddy_mark_tenants(c->mm, c->z, position_block(c->z, i));
-                return buddy_alloc_block(c->mm, c->z, position_block(c->z, i), order);
-            }
+        if (mm_pfn_valid(c->mm, block_pfn(b)) && migratetype_is_kernel(pageblock_type(c->mm, b))
+            && mm_block(c->mm, b)->order_mask >> order != 0 && mm_block(c->mm, b)->free_pages > most) {
+            most = mm_block(c->mm, b)->free_pages;
+            best = b;
         }
     }
-    return NULL;
+    return best;
+}
+
+static struct page *kernel_target(struct control *c, unsigned order)
+{
+    uint32_t b = c->kernel_block;
+
+    if (c->request.targets == TARGET_MOVABLE) {
+        return NULL;
+    }
+    if (b == BLOCK_NONE || !migratetype_is_kernel(pageblock_type(c->mm, b)) || mm_block(c->mm, b)->order_mask >> order == 0) {
+        b = emptiest_kernel_block(c, order);
+    }
+    if (b == BLOCK_NONE) {
+        return NULL;
+    }
+    c->kernel_block = b;
+    buddy_mark_tenants(c->mm, c->z, b);
+    return buddy_alloc_block(c->mm, c->z, b, order);
 }
 
 static struct page *free_scanner(void *ctx, struct zone *z, unsigned order)
@@ -229,7 +258,7 @@ static bool scan_block(struct control *c)
     spin_lock(&z->lock);
     free = mm_block(c->mm, block)->free_pages;
     used = PAGEBLOCK_PAGES - free;
-    possible = rankable(c->mm, block) && !(mm_block(c->mm, block)->flags & PB_SKIP);
+    possible = (rankable(c->mm, block) || c->migrate_at >= c->partial) && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && used > 0;
     if (possible && block_immovable_page(c->mm, block) != NULL) {
         possible = false;
     }
@@ -255,7 +284,7 @@ static bool scan_block(struct control *c)
 
 mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_request *request, struct compact_result *out)
 {
-    struct control c = { .mm = mm, .z = z, .request = *request, .out = out };
+    struct control c = { .mm = mm, .z = z, .request = *request, .out = out, .kernel_block = BLOCK_NONE };
 
     ASSERT(z->rank != NULL && mm->migrate.move != NULL);
     *out = (struct compact_result){ .blocks_made = 0 };
@@ -266,7 +295,10 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
     pcp_drain(mm, z);
     rank_blocks(&c);
     for (; out->blocks_made < request->blocks_wanted; c.migrate_at++) {
-        if (c.migrate_at >= c.free_at || !scan_block(&c)) {
+        if (c.migrate_at >= c.free_at && c.migrate_at < c.partial) {
+            c.migrate_at = c.partial;           /* what lies between was filled in this run (I2) */
+        }
+        if (c.migrate_at >= c.ranked || !scan_block(&c)) {
             out->scanners_met = true;
             break;
         }
@@ -397,43 +429,39 @@ static uint64_t tenants_home(struct mm *mm, struct zone *z, enum migratetype typ
     return r.migrated_pages;
 }
 
-/* The block to claim next: the first movable one whose contents can move into the others' holes. */
-static uint32_t next_claim(struct mm *mm, struct zone *z)
+/* The block to claim next: of the movable ones at positions below limit the emptiest whose contents fit elsewhere. */
+static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
 {
+    uint32_t found = BLOCK_NONE, most_free = 0;
     uint64_t room;
-    uint32_t found = BLOCK_NONE;
 
     spin_lock(&z->lock);
-    room = movable_room(z);
-    for (uint32_t i = z->boot_blocks; i < z->end_block - z->first_block && found == BLOCK_NONE; i++) {
+    room = movable_room(z) + (z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] << PAGEBLOCK_ORDER);
+    for (uint32_t i = z->boot_blocks; i < limit && room >= PAGEBLOCK_PAGES; i++) {
         uint32_t b = position_block(z, i);
 
+        /* used + free = a block's pages, and room counts its own free ones */
         if (mm_pfn_valid(mm, block_pfn(b)) && !(mm_block(mm, b)->flags & PB_OFFLINE) && pageblock_type(mm, b) == MIGRATE_MOVABLE
-            && mm_block(mm, b)->reserved_pages == 0 && room >= PAGEBLOCK_PAGES && block_immovable_page(mm, b) == NULL) {
-            found = b;                          /* used + free = a block's pages, and room holds its own free ones */
+            && mm_block(mm, b)->reserved_pages == 0 && (found == BLOCK_NONE || mm_block(mm, b)->free_pages > most_free)
+            && mm_block(mm, b)->free_pages < PAGEBLOCK_PAGES && block_immovable_page(mm, b) == NULL) {
+            found = b;
+            most_free = mm_block(mm, b)->free_pages;
         }
     }
     spin_unlock(&z->lock);
     return found;
 }
 
-static bool clear_block(struct mm *mm, struct zone *z, enum migratetype type)
+/* Move everything out of the block that is to be claimed next. */
+static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, struct compact_result *r)
 {
-    struct compact_result r = { .blocks_made = 0 };
-    uint32_t block;
+    uint32_t block = next_claim(mm, z, limit);
     bool whole;
 
-    if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {
-        return false;
-    }
-    if (mm->policy == CLAIM_CLEAR_FIRST && tenants_home(mm, z, type, 0) > 0) {
-        return true;
-    }
-    block = next_claim(mm, z);
     if (block == BLOCK_NONE || isolate_range(mm, block_pfn(block), block_pfn(block + 1), 0, NULL) != MM_OK) {
         return false;
     }
-    (void)empty_block(mm, z, block, movable_target, mm, true, true, &r);
+    (void)empty_block(mm, z, block, movable_target, mm, true, true, r);
     whole = block_whole(mm, z, block);
     if (isolate_undo(mm, block_pfn(block), block_pfn(block + 1)) != MM_OK) {
         return false;
@@ -444,6 +472,29 @@ static bool clear_block(struct mm *mm, struct zone *z, enum migratetype type)
         spin_unlock(&z->lock);
     }
     return whole;
+}
+
+static uint32_t claim_limit(const struct mm *mm, struct zone *z)
+{
+    uint32_t limit;
+
+    spin_lock(&z->lock);
+    limit = zone_claim_limit(z, mm->claim_window);
+    spin_unlock(&z->lock);
+    return limit;
+}
+
+static bool clear_block(struct mm *mm, struct zone *z, enum migratetype type)
+{
+    struct compact_result r = { .blocks_made = 0 };
+
+    if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {
+        return false;
+    }
+    if (mm->policy == CLAIM_CLEAR_FIRST && tenants_home(mm, z, type, 0) > 0) {
+        return true;
+    }
+    return clear_next(mm, z, claim_limit(mm, z), &r) || clear_next(mm, z, z->end_block - z->first_block, &r);
 }
 
 /* Give the kernel block with the most free pages to movable ones, if that is most of it. An accounted block's few
@@ -478,27 +529,26 @@ static bool lend_block(struct mm *mm, struct zone *z)
 
 uint64_t compaction_background(struct mm *mm, struct zone *z)
 {
-    struct compact_request request = { .targets = TARGET_MOVABLE };
     struct compact_result r = { .blocks_made = 0 };
-    uint64_t whole, room, moved = 0;
+    uint64_t whole, room;
+    bool wanted;
 
     spin_lock(&z->lock);
     whole = z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
     room = movable_room(z);
+    wanted = zone_wants_spare(z, mm->claim_window);
     spin_unlock(&z->lock);
     if (whole == 0 && room < LEND_LOW_PAGES) {
         (void)lend_block(mm, z);
     }
-    if (whole < mm->spare_blocks && mm->policy != CLAIM_LARGEST_LOWEST && room > PAGEBLOCK_PAGES) {
-        request.blocks_wanted = (uint32_t)(mm->spare_blocks - whole);
-        if (compact_zone(mm, z, &request, &r) == MM_OK) {
-            moved += r.migrated_pages;
-        }
+    if (wanted && mm->policy != CLAIM_LARGEST_LOWEST && mm->migrate.move != NULL && !clear_next(mm, z, claim_limit(mm, z), &r)
+        && whole == 0) {
+        (void)clear_next(mm, z, z->end_block - z->first_block, &r);
     }
     if (z->tenant_blocks > 0 && mm->policy == CLAIM_CLEAR_FIRST) {
-        moved += tenants_home(mm, z, MIGRATE_TYPES, HOME_ROOM_PAGES);
+        r.migrated_pages += tenants_home(mm, z, MIGRATE_TYPES, HOME_ROOM_PAGES);
     }
-    return moved;
+    return r.migrated_pages;
 }
 
 mm_status_t compaction_init(struct mm *mm, const struct mm_config *config)
@@ -511,7 +561,7 @@ mm_status_t compaction_init(struct mm *mm, const struct mm_config *config)
             return MM_ENOMEM;
         }
     }
-    mm->spare_blocks = 1;           /* one block ahead of the next claim: a request in a hurry finds it */
+    mm->claim_window = CLAIM_WINDOW;
     mm->hooks.clear_block = clear_block;
     return MM_OK;
 }

@@ -37,7 +37,7 @@ struct compact_result {
 };
 
 /* Ranks need memory: once, after mm_init(). MM_ENOMEM. Sets mm->hooks.clear_block and
- * mm->spare_blocks. The caller sets mm->migrate before anything is compacted. */
+ * mm->claim_window. The caller sets mm->migrate before anything is compacted. */
 mm_status_t compaction_init(struct mm *mm, const struct mm_config *config) FS_MUST_CHECK;
 
 /* Compact one zone. MM_OK: did what it could; MM_EAGAIN: another compaction of the zone runs. */
@@ -50,7 +50,7 @@ struct compact_result compact_node(struct mm *mm, uint32_t node, enum compact_ta
  * MM_OK: nothing movable is left. MM_EAGAIN: no room, or pages that are busy for the moment. Whole blocks may be used. */
 mm_status_t evacuate_range(struct mm *mm, pfn_t start, pfn_t end, struct compact_result *out) FS_MUST_CHECK;
 
-/* What kcompactd does when it is woken: keep mm->spare_blocks whole, send tenants home, and lend a kernel block that is
+/* What kcompactd does when it is woken: keep a whole block near the kernel's, send tenants home, and lend a kernel block that is
  * mostly free where movable lists run dry. Returns pages moved. */
 uint64_t compaction_background(struct mm *mm, struct zone *z);
 

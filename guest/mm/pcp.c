@@ -52,7 +52,7 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
         l->pages[l->count++] = p;
     }
     zone_count(z, ZC_pcp_refill, 1);
-    wanted = z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] < mm->spare_blocks;
+    wanted = zone_wants_spare(z, mm->claim_window);
     spin_unlock(&z->lock);
     return wanted;
 }

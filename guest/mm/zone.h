@@ -144,7 +144,7 @@ struct mm_hooks {
     bool (*clear_block)(struct mm *mm, struct zone *zone, enum migratetype type);
     /* Direct reclaim or compaction for a request; the pages gained, 0 for no progress. May sleep. */
     uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
-    /* Free memory of zone fell under the low mark, or the last spare block went. Never sleeps, no lock is held. */
+    /* Free memory of zone fell under the low mark, or no whole block is near the kernel's any more. Never sleeps, no lock is held. */
     void (*wake)(struct mm *mm, struct zone *zone);
 };
 
@@ -174,7 +174,7 @@ struct mm {
     uint8_t cpu_node[ARCH_CPUS_MAX];
     unsigned cpus;
     uint32_t pcp_batch, pcp_high;                   /* of order 0; halved with each order */
-    uint32_t spare_blocks;                          /* wake when fewer blocks are free as a whole */
+    uint32_t claim_window;                          /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
     enum claim_policy policy;
     bool movable_low;
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
@@ -216,6 +216,18 @@ static inline uint32_t position_block(const struct zone *z, uint32_t position) {
 static inline bool migratetype_is_kernel(enum migratetype t)
 {
     return t == MIGRATE_UNMOVABLE || t == MIGRATE_RECLAIMABLE || t == MIGRATE_ACCOUNTED;
+}
+
+/* Where the next kernel block should be: positions below this one. pre: zone lock */
+static inline uint32_t zone_claim_limit(const struct zone *z, uint32_t window)
+{
+    uint64_t n = z->blocks_of[MIGRATE_UNMOVABLE] + z->blocks_of[MIGRATE_RECLAIMABLE] + z->blocks_of[MIGRATE_ACCOUNTED] + window;
+    return n < z->end_block - z->first_block ? (uint32_t)n : z->end_block - z->first_block;
+}
+/* No whole block is there for the next claim. pre: zone lock */
+static inline bool zone_wants_spare(const struct zone *z, uint32_t window)
+{
+    return window != 0 && blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], 0) >= zone_claim_limit(z, window);
 }
 
 static inline uint64_t zone_free_pages(const struct zone *z)

@@ -137,11 +137,11 @@ static bool droppable(const struct object *o)
     return o->page != NULL && o->type == MIGRATE_MOVABLE && o->kind == KIND_LRU;
 }
 
-static uint64_t drop_cache(struct world *w, uint64_t first_pfn, uint64_t end_pfn)
+static uint64_t drop_cache(struct world *w, uint64_t first_pfn, uint64_t end_pfn, uint64_t most)
 {
     uint64_t dropped = 0;
 
-    for (uint32_t id = OBJECT_FIRST; id < w->object_count; id++) {
+    for (uint32_t id = OBJECT_FIRST; id < w->object_count && dropped < most; id++) {
         const struct object *o = &w->objects[id];
 
         if (droppable(o) && o->page->pfn >= first_pfn && o->page->pfn < end_pfn) {
@@ -152,11 +152,16 @@ static uint64_t drop_cache(struct world *w, uint64_t first_pfn, uint64_t end_pfn
     return dropped;
 }
 
-/* No allocator could make more blocks: those without an immovable page, and not more than there is free memory. */
-static uint64_t theory(const struct mm *mm)
+/* No allocator could make more blocks: those without an immovable page, and not more than there is free memory
+ * (and clean page cache, where that may be dropped). */
+static uint64_t theory(const struct world *w, bool reclaim)
 {
+    const struct mm *mm = &w->mm;
     uint64_t blocks = 0, free = 0;
 
+    for (uint32_t id = OBJECT_FIRST; reclaim && id < w->object_count; id++) {
+        free += droppable(&w->objects[id]) ? 1ull << w->objects[id].order : 0;
+    }
     for (uint32_t b = 0; b < mm->end_pfn >> PAGEBLOCK_ORDER; b++) {
         if (mm_pfn_valid(mm, block_pfn(b))) {
             blocks += block_immovable_page(mm, b) == NULL;
@@ -166,12 +171,56 @@ static uint64_t theory(const struct mm *mm)
     return blocks < free / PAGEBLOCK_PAGES ? blocks : free / PAGEBLOCK_PAGES;
 }
 
+/* Pages of a block that are neither free nor clean page cache. */
+static uint32_t stubborn_pages(const struct world *w, uint32_t block)
+{
+    const struct page *first = mm_block_page(&w->mm, block);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        if (page_state(first + i) == PAGE_USED && !droppable(&w->objects[first[i].private])) {
+            n += 1u << page_order(first + i);
+        }
+    }
+    return n;
+}
+
+/* Empty the block that needs the fewest migrations by dropping what is clean in it and moving the rest. */
+static bool reclaim_block(struct world *w, uint64_t *dropped)
+{
+    uint32_t best = BLOCK_NONE, least = UINT32_MAX;
+    struct compact_result r;
+    mm_status_t status;
+
+    for (uint32_t b = 0; b < w->mm.end_pfn >> PAGEBLOCK_ORDER; b++) {
+        if (mm_pfn_valid(&w->mm, block_pfn(b)) && pageblock_type(&w->mm, b) == MIGRATE_MOVABLE
+            && mm_block(&w->mm, b)->free_pages != PAGEBLOCK_PAGES && block_immovable_page(&w->mm, b) == NULL) {
+            /* of blocks with equally few, the one with the most free pages: the least is dropped */
+            uint32_t cost = stubborn_pages(w, b) * PAGEBLOCK_PAGES + PAGEBLOCK_PAGES - mm_block(&w->mm, b)->free_pages;
+
+            if (cost < least) {
+                least = cost;
+                best = b;
+            }
+        }
+    }
+    if (best == BLOCK_NONE || isolate_range(&w->mm, block_pfn(best), block_pfn(best + 1), 0, NULL) != MM_OK) {
+        return false;
+    }
+    *dropped += drop_cache(w, block_pfn(best).n, block_pfn(best + 1).n, UINT64_MAX);
+    status = evacuate_range(&w->mm, block_pfn(best), block_pfn(best + 1), &r);
+    return isolate_undo(&w->mm, block_pfn(best), block_pfn(best + 1)) == MM_OK && status == MM_OK;
+}
+
 /* One huge page, by compaction where none is there. */
-static struct page *get_huge(struct world *w)
+static struct page *get_huge(struct world *w, enum huge_mode mode, uint64_t *dropped)
 {
     gfp_t gfp = GFP_HIGHUSER | __GFP_MEMALLOC | __GFP_COMP | __GFP_MOVABLE;
     struct page *p = alloc_pages(&w->mm, gfp, PAGEBLOCK_ORDER);
 
+    if (p == NULL && mode == HUGE_RECLAIM && reclaim_block(w, dropped)) {
+        p = alloc_pages(&w->mm, gfp, PAGEBLOCK_ORDER);
+    }
     for (unsigned targets = TARGET_MOVABLE; p == NULL && targets <= TARGET_ANY; targets++) {
         struct compact_request request = { .targets = (enum compact_targets)targets, .blocks_wanted = 1, .sync = true };
         struct compact_result r;
@@ -190,23 +239,23 @@ static struct page *get_huge(struct world *w)
 
 static void do_huge(struct world *w, const void *argument, void *result)
 {
-    const bool *drop = argument;
+    const enum huge_mode *mode = argument;
     struct huge_trial *out = result;
     uint64_t begin, migrated_before = w->migrated, missed = 0;
 
-    *out = (struct huge_trial){ .dropped = *drop ? drop_cache(w, 0, UINT64_MAX) : 0 };
+    *out = (struct huge_trial){ .dropped = *mode == HUGE_DROP ? drop_cache(w, 0, UINT64_MAX, UINT64_MAX) : 0 };
     mm_drain(&w->mm);
     for (uint32_t z = 0; z < w->mm.zone_count; z++) {
         out->total_pages += w->mm.zones[z].managed_pages;
     }
-    out->possible = theory(&w->mm);
+    out->possible = theory(w, *mode == HUGE_RECLAIM);
     begin = arch_time_ns();
     for (uint32_t i = 1; i <= HUGE_STEPS && missed < 3; i++) {
         struct huge_step *s = &out->step[out->steps++];
         uint64_t start = arch_time_ns(), migrated = w->migrated;
 
         s->wanted = out->total_pages * 5 * i / 100 / PAGEBLOCK_PAGES;
-        while (out->got < s->wanted && get_huge(w) != NULL) {
+        while (out->got < s->wanted && get_huge(w, *mode, &out->dropped) != NULL) {
             out->got++;
         }
         s->got = out->got;
@@ -220,9 +269,9 @@ static void do_huge(struct world *w, const void *argument, void *result)
     out->faults = world_check(w);
 }
 
-bool trial_huge(struct world *w, bool drop, struct huge_trial *out)
+bool trial_huge(struct world *w, enum huge_mode mode, struct huge_trial *out)
 {
-    return in_child(w, do_huge, &drop, out, sizeof(*out));
+    return in_child(w, do_huge, &mode, out, sizeof(*out));
 }
 
 /* ---- offlining ---- */
@@ -264,7 +313,17 @@ static void offline_section(struct world *w, uint32_t section, struct offline_bl
     out->migrated = r.migrated_pages;
     if (status != MM_OK) {
         /* No room left outside: what is clean can be read again from its file. */
-        out->dropped = drop_cache(w, start.n, end.n);
+        out->dropped = drop_cache(w, start.n, end.n, UINT64_MAX);
+        status = evacuate_range(&w->mm, start, end, &r);
+        out->migrated += r.migrated_pages;
+    }
+    if (status != MM_OK) {
+        /* Then outside, as much as is still in the way. */
+        uint64_t need = r.failed_pages + PAGEBLOCK_PAGES;
+
+        out->dropped += drop_cache(w, 0, start.n, need);
+        out->dropped += drop_cache(w, end.n, UINT64_MAX, need);
+        mm_drain(&w->mm);
         status = evacuate_range(&w->mm, start, end, &r);
         out->migrated += r.migrated_pages;
     }

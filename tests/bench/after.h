@@ -26,13 +26,18 @@ struct huge_step { uint64_t wanted, got, migrated; uint64_t ns; };
 struct huge_trial {
     uint64_t faults;
     uint64_t total_pages;               /* MemTotal's counterpart: managed pages */
-    uint64_t dropped;                   /* clean page cache pages dropped before */
+    uint64_t dropped;                   /* clean page cache pages dropped, before or meanwhile */
     uint64_t possible;                  /* what the pages that cannot move allow: see theory() */
     uint64_t got, migrated, ns;
     uint32_t steps, last_step_met;      /* percent */
     struct huge_step step[HUGE_STEPS];
 };
-bool trial_huge(struct world *w, bool drop, struct huge_trial *out);
+enum huge_mode {
+    HUGE_MIGRATE,                       /* migration alone */
+    HUGE_RECLAIM,                       /* the clean page cache of a block is dropped where a huge page is missing */
+    HUGE_DROP,                          /* all clean page cache is dropped first, then migration alone */
+};
+bool trial_huge(struct world *w, enum huge_mode mode, struct huge_trial *out);
 
 #define OFFLINE_BLOCKS_MAX 64
 enum offline_result { OFFLINE_DONE, OFFLINE_RESIDUAL, OFFLINE_NO_ROOM };

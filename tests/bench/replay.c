@@ -29,7 +29,7 @@ static const struct argp_option options[] = {
     { "json", 'j', NULL, 0, "Report as one JSON object", 0 },
     { "policy", 'p', "largest|next|clear", 0, "Where kernel pages get blocks from (default: clear)", 0 },
     { "movable-low", 'l', NULL, 0, "Movable pages from the lowest block too", 0 },
-    { "spare", 's', "N", 0, "Whole blocks that the background keeps ready (default: 1)", 0 },
+    { "window", 'w', "N", 0, "Keep a whole block ready within N blocks behind the kernel's; 0: none", 0 },
     { "fsck-every", 'f', "N", 0, "Check everything after every N records", 0 },
     { "dump", 'd', NULL, 0, "Print the memory's tables at the end", 0 },
     { "no-trials", 'n', NULL, 0, "Replay only", 0 },
@@ -64,16 +64,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'l':
         a->world.movable_low = true;
         return 0;
-    case 's':
+    case 'w':
     case 'f': {
         unsigned long n = strtoul(arg, &end, 10);
 
-        if (*arg == '\0' || *end != '\0' || (key == 's' && n > 1024)) {
+        if (*arg == '\0' || *end != '\0' || (key == 'w' && n > 1u << 20)) {
             argp_error(state, "%s is not a number", arg);
             return EINVAL;
         }
-        if (key == 's') {
-            a->world.spare_blocks = (int)n;
+        if (key == 'w') {
+            a->world.claim_window = (int)n;
         } else {
             a->world.fsck_every = n;
         }
@@ -211,12 +211,12 @@ static json_t *report_compact(struct world *w, unsigned targets, uint64_t *fault
     return o;
 }
 
-static json_t *report_huge(struct world *w, bool drop, uint64_t *faults)
+static json_t *report_huge(struct world *w, enum huge_mode mode, uint64_t *faults)
 {
     struct huge_trial t;
     json_t *o, *steps = json_array();
 
-    if (!trial_huge(w, drop, &t)) {
+    if (!trial_huge(w, mode, &t)) {
         json_decref(steps);
         return NULL;
     }
@@ -281,7 +281,8 @@ static json_t *build_report(struct world *w, const struct pagetrace *t, uint64_t
     json_object_set_new(o, "blocks", report_blocks(w));
     json_object_set_new(o, "free", report_free(w));
     if (trials) {
-        const char *const names[] = { "compact", "compact_boot_targets", "compact_any_targets" };
+        static const char *const names[] = { "compact", "compact_boot_targets", "compact_any_targets" };
+        static const char *const huge_names[] = { "huge", "huge_reclaim", "huge_cache_dropped" };
 
         for (unsigned targets = 0; targets < 3; targets++) {
             part = report_compact(w, targets, faults);
@@ -290,12 +291,12 @@ static json_t *build_report(struct world *w, const struct pagetrace *t, uint64_t
             }
             json_object_set_new(o, names[targets], part);
         }
-        for (unsigned drop = 0; drop < 2; drop++) {
-            part = report_huge(w, drop == 1, faults);
+        for (unsigned mode = HUGE_MIGRATE; mode <= HUGE_DROP; mode++) {
+            part = report_huge(w, (enum huge_mode)mode, faults);
             if (part == NULL) {
                 goto fail;
             }
-            json_object_set_new(o, drop == 1 ? "huge_cache_dropped" : "huge", part);
+            json_object_set_new(o, huge_names[mode], part);
         }
         part = report_offline(w, faults);
         if (part == NULL) {
@@ -378,7 +379,7 @@ static bool replay(struct world *w, struct pagetrace *t, char *error, size_t err
 int main(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, NULL, "Replay a page allocator trace on the guest memory core.", NULL, NULL, NULL };
-    struct arguments a = { .world = { .policy = CLAIM_CLEAR_FIRST, .spare_blocks = -1 } };
+    struct arguments a = { .world = { .policy = CLAIM_CLEAR_FIRST, .claim_window = -1 } };
     char error[512] = "";
     struct pagetrace t = { .data = NULL };
     struct world *w = calloc(1, sizeof(*w));

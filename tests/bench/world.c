@@ -122,8 +122,8 @@ bool world_init(struct world *w, const struct pagetrace *t, const struct world_o
     w->mm.hooks.wake = wake;
     w->mm.migrate.move = move;
     w->mm.migrate.ctx = w;
-    if (options->spare_blocks >= 0) {
-        w->mm.spare_blocks = (uint32_t)options->spare_blocks;
+    if (options->claim_window >= 0) {
+        w->mm.claim_window = (uint32_t)options->claim_window;
     }
     for (size_t i = 0; i <= t->init_count; i++) {
         uint64_t end = i < t->init_count ? t->init_runs[i].first_pfn : t->pfns;

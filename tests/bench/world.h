@@ -27,7 +27,7 @@ struct world_options {
     enum claim_policy policy;
     bool movable_low;
     uint32_t pcp_batch, pcp_high;   /* 0: the allocator's defaults */
-    int spare_blocks;               /* < 0: the default */
+    int claim_window;               /* < 0: the default */
     uint64_t fsck_every;            /* records; 0: only at the end */
 };
 

@@ -140,7 +140,7 @@ static void test_claim_policies(void **state)
         struct owners o;
 
         setup(&f, &o, 32768, policies[i], 5);
-        f.mm.spare_blocks = 0;
+        f.mm.claim_window = 0;
         age(&o, 10, 0, &r);
         assert_int_equal(whole_blocks(&f.mm), 0);
         for (unsigned n = 0; n < 1500; n++) {
@@ -169,7 +169,7 @@ static void test_tenants_go_home(void **state)
 
     (void)state;
     setup(&f, &o, 8192, CLAIM_CLEAR_FIRST, 1);
-    f.mm.spare_blocks = 0;
+    f.mm.claim_window = 0;
     for (; n < 1024; n++) {
         kernel[n] = alloc_pages(&f.mm, GFP_KERNEL, 0);
     }
