@@ -7,7 +7,8 @@
  *     domain's page one writable type reference: a page table cannot be mapped writable (EBUSY),
  *     a frame mapped writable cannot become one, a frame given back meanwhile lives on;
  *  I2 a HAP domain's pages are mapped by gfn and take no type reference; a hole is EINVAL;
- *  I3 the record of a mapping lies in the arena before the first byte can be touched.
+ *  I3 the record of a mapping lies in the arena before the first byte can be touched; a copy's
+ *     references are recorded alike while it runs.
  * Lock order: the machine's lock; copies run outside it while references keep their frames.
  * Source: arch/x86/mm.c get_page_from_l1e, mod_l1_entry (foreign page owner).
  * Cost: one mmap() for each run of contiguous frames.
@@ -156,8 +157,8 @@ void emb_op_unmap(struct hv_backend *be, void *addr, size_t count)
 
 #define COPY_BATCH 128u
 
-/* References for a batch; how many could be had, *rc why not the next. */
-static size_t hold_batch(struct emb_machine *m, struct emb_domain *d, const struct hv_copy *list, size_t count, int *rc)
+/* References for a batch, recorded so that they go if this process does; how many could be had, *rc why not the next. */
+static size_t hold_batch(struct emb_machine *m, struct emb_domain *d, const struct hv_copy *list, size_t count, struct emb_mapping *r, int *rc)
 {
     size_t i = 0;
     *rc = 0;
@@ -165,21 +166,46 @@ static size_t hold_batch(struct emb_machine *m, struct emb_domain *d, const stru
         if ((*rc = emb_get_page(m, list[i].from.n, d)) != 0) {
             break;
         }
+        r->mfn1[2 * i] = list[i].from.n + 1;
         if ((*rc = emb_get_page_and_type(m, list[i].to.n, d, EMB_T_WRITABLE)) != 0) {
-            emb_put_page(m, list[i].from.n);
             *rc = -EINVAL;
             break;
         }
+        r->mfn1[2 * i + 1] = (list[i].to.n + 1) | EMB_MAPPED_TYPE;
     }
     return i;
 }
 
-static void drop_batch(struct emb_machine *m, const struct hv_copy *list, size_t count)
+static void unlink_record(struct emb_client *c, struct emb_mapping *r)
 {
-    for (size_t i = 0; i < count; i++) {
-        emb_put_page_and_type(m, list[i].to.n);
-        emb_put_page(m, list[i].from.n);
+    struct emb_mapping **at = &c->mappings;
+    while (*at != r) {
+        at = &(*at)->next;
     }
+    *at = r->next;
+}
+
+/* One batch; how many pages were copied. */
+static size_t copy_batch(struct emb_machine *m, struct emb_client *c, struct emb_domain *d, const struct hv_copy *list, size_t count, int *rc)
+{
+    struct emb_mapping *r = emb_alloc(m, record_bytes(2 * COPY_BATCH));
+    if (!r) {
+        *rc = -ENOMEM;
+        return 0;
+    }
+    *r = (struct emb_mapping){ .count = 2 * COPY_BATCH, .slot = emb_slot(m, d), .next = c->mappings };
+    c->mappings = r;
+    size_t n = hold_batch(m, d, list, count, r, rc);
+    if (m->contents) {
+        emb_unlock(m);                  /* several threads copy at once; the references keep the frames */
+        for (size_t i = 0; i < n; i++) {
+            memmove(emb_bytes(m, list[i].to.n), emb_bytes(m, list[i].from.n), FS_PAGE_BYTES);
+        }
+        emb_lock(m);
+    }
+    unlink_record(c, r);
+    drop_record(m, r);
+    return n;
 }
 
 fs_status_t emb_op_copy(struct hv_backend *be, uint16_t domid, const struct hv_copy *list, size_t count, struct fs_error *err)
@@ -194,16 +220,7 @@ fs_status_t emb_op_copy(struct hv_backend *be, uint16_t domid, const struct hv_c
     size_t share = emb_share(&c, count), done = 0;
     while (rc == 0 && done < share) {
         size_t want = share - done < COPY_BATCH ? share - done : COPY_BATCH;
-        size_t n = hold_batch(c.m, d, list + done, want, &rc);
-        if (c.m->contents) {
-            emb_unlock(c.m);            /* several threads copy at once; the references keep the frames */
-            for (size_t i = done; i < done + n; i++) {
-                memmove(emb_bytes(c.m, list[i].to.n), emb_bytes(c.m, list[i].from.n), FS_PAGE_BYTES);
-            }
-            emb_lock(c.m);
-        }
-        drop_batch(c.m, list + done, n);
-        done += n;
+        done += copy_batch(c.m, emb_be(be)->client, d, list + done, want, &rc);
     }
     emb_charge(c.m, 2800 * done);
     s = done < share ? emb_refused(d, rc, err, "copying frame %#llx to %#llx", (unsigned long long)list[done].from.n,

@@ -172,7 +172,8 @@ struct emb_machine {
     uint64_t clock_ns;                  /* virtual clock */
     uint64_t rng;
     uint64_t events_sent;
-    pthread_mutex_t lock;               /* process-shared, robust */
+    bool in_hook;                       /* the lock's owner runs a fault hook: no operation is half done */
+    pthread_mutex_t lock;               /* process-shared, robust, recursive */
 };
 
 /* machine.c */

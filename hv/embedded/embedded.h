@@ -158,7 +158,7 @@ enum emb_op {
 };
 const char *emb_op_name(enum emb_op op);
 
-/* Runs in the caller's thread with the machine unlocked: may destroy domains, balloon, raise SIGKILL. */
+/* Runs in the caller's thread, between operations: may destroy domains, balloon, raise SIGKILL. */
 typedef void (*emb_hook_fn)(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call);
 
 struct emb_fault_plan {

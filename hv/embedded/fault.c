@@ -5,8 +5,8 @@
  * Invariants: I1 a call that fails by plan has done nothing, or (partial) exactly half of
  * its list, which it reports as a real shortfall would be reported;
  * I2 the count includes only calls that can fail: not close, unmap, clock_ns.
- * Lock order: takes the machine's lock for the count; the hook runs with it free, so that
- * it may destroy a domain, balloon a page out, or raise SIGKILL.
+ * Lock order: takes the machine's lock for the count and the hook.  The lock is recursive, so the
+ * hook may destroy a domain, balloon a page out, or raise SIGKILL: no other thread's operation is half done then.
  * Why by count: a run is repeatable, so "fail call n" for n = 1, 2, ... visits
  * every call that the engine makes, without naming any.
  */
@@ -87,9 +87,11 @@ bool emb_fault_enter(struct emb_machine *m, enum emb_op op, fs_status_t *status,
     f->fired += fail;
     *status = ops[op].status;
     *partial = f->plan.partial && ops[op].partial;
-    emb_unlock(m);
     if (hook) {
+        m->in_hook = true;
         hook(arg, m, op, call);
+        m->in_hook = false;
     }
+    emb_unlock(m);
     return fail;
 }

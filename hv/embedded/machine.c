@@ -13,7 +13,9 @@
  * backend operation; internal functions are called with it held.
  * Why robust: the lock's owner may be killed.  A kill inside an operation (an
  * asynchronous SIGKILL) can leave half of a "hypercall" done, which no hypervisor
- * does: we stop with a message instead of going on with such a machine.
+ * does: we stop with a message instead of going on with such a machine.  Fault hooks
+ * run with the lock held, so that a kill there comes between operations, whatever other
+ * threads do; that is why it is recursive.
  * Cost: creation touches one page per free buddy; allocation in the arena is by
  * power-of-two classes, O(1).
  */
@@ -89,6 +91,9 @@ static int lock_init(pthread_mutex_t *lock)
         rc = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     }
     if (!rc) {
+        rc = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    }
+    if (!rc) {
         rc = pthread_mutex_init(lock, &attr);
     }
     (void)pthread_mutexattr_destroy(&attr);
@@ -98,6 +103,10 @@ static int lock_init(pthread_mutex_t *lock)
 void emb_lock(struct emb_machine *m)
 {
     int rc = pthread_mutex_lock(&m->lock);
+    if (rc == EOWNERDEAD && m->in_hook) {
+        m->in_hook = false;             /* killed by a fault hook, between operations: nothing is half done */
+        rc = pthread_mutex_consistent(&m->lock);
+    }
     ASSERT_CMP(rc, ==, 0);              /* EOWNERDEAD: killed inside an operation, see "Why robust" */
 }
 
