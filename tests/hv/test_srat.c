@@ -200,12 +200,21 @@ static void every_truncation(void **state)
         assert_true(*s.reason);
         srat_free(&s);
     }
+    size_t next = 48;                                   /* where an entry ends */
     for (size_t length = 0; length <= x.srat.bytes; length++) {     /* and with a length field that agrees */
         uint32_t said = (uint32_t)length;
 
         memcpy(x.srat.p + 4, &said, 4);
         parse_exact(&x.srat, length < 8 ? 8 : length, &s);
-        assert_true(s.count <= 4);
+        /* One byte behind an entry is no entry yet; more of one is a broken one. */
+        if (length < 48 || (length != next && length != next + 1)) {
+            assert_int_equal(s.count, 0);
+        } else if (length >= 0x78) {
+            assert_true(s.count > 0);                   /* the first memory entry is whole */
+        }
+        while (length >= 48 && next + 1 <= length && next < x.srat.bytes) {
+            next += x.srat.p[next + 1];
+        }
         srat_free(&s);
     }
     parse_exact(&x.srat, x.srat.bytes, &s);

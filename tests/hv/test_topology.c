@@ -368,6 +368,16 @@ static void interleave_claims(void **state)
     assert_non_null(strstr(t.note, "one behind the other"));
     done(&m, &t);
 
+    fixture_make(&m, FIXTURE_DESKTOP);                  /* two of different array ranges: no partners */
+    record(&m.smbios, 20, 2)[0x11] = 1;
+    record(&m.smbios, 20, 2)[0x0e] = 0x50;
+    record(&m.smbios, 20, 4)[0x11] = 2;
+    build(&m, &t);
+    assert_int_equal(t.count, 4);
+    assert_int_not_equal(named(&t, "ChannelA", "DIMM_A2")->set, named(&t, "ChannelB", "DIMM_B2")->set);
+    assert_non_null(strstr(t.note, "2 DIMMs are said to be interleaved, but with no other"));
+    done(&m, &t);
+
     fixture_make(&m, FIXTURE_DESKTOP);                  /* one alone does */
     record(&m.smbios, 20, 2)[0x11] = 1;
     build(&m, &t);
@@ -405,6 +415,15 @@ static void small_defects_are_said(void **state)
     fixture_make(&m, FIXTURE_DESKTOP);                  /* an empty slot with a range, beside the right ones */
     record(&m.smbios, 17, 0)[0x0c] = record(&m.smbios, 17, 0)[0x0d] = 0;
     expect_nodes(&m, 1, "4095 MiB of RAM are on no DIMM");
+
+    fixture_make(&m, FIXTURE_LAPTOP_SHARED);            /* and beside DIMMs that hold everything */
+    m.smbios.bytes -= 6;
+    smb_device_range(&m.smbios, 0x77, 7, 10, 4 * GIB, 8 * GIB, 0, 0);
+    smb_end(&m.smbios);
+    build(&m, &t);
+    assert_int_equal(t.count, 2);
+    assert_non_null(strstr(t.note, "1 ranges of empty slots, left out"));
+    done(&m, &t);
 
     fixture_make(&m, FIXTURE_DESKTOP);                  /* a size that is not told checks nothing, and breaks nothing */
     record(&m.smbios, 17, 0)[0x0c] = record(&m.smbios, 17, 0)[0x0d] = 0xff;
@@ -530,6 +549,20 @@ static void nodes_that_are_not_xens(void **state)
     build(&m, &t);
     assert_int_equal(t.count, 4);
     assert_int_equal(t.dimms[1].node, UINT32_MAX);
+    done(&m, &t);
+
+    fixture_make(&m, FIXTURE_TESTHOST);                 /* half of a DIMM on no node: on none */
+    table_free(&m.srat);
+    srat_begin(&m.srat, 3);
+    srat_memory(&m.srat, 0, 0, 3 * GIB, SRAT_ENABLED);
+    srat_memory(&m.srat, 1, 4 * GIB, 4 * GIB + GIB / 2, SRAT_ENABLED);
+    srat_end(&m.srat);
+    machine_nodes(&m, 2, 3 * GIB);
+    build(&m, &t);
+    assert_int_equal(t.count, 4);
+    assert_int_equal(t.dimms[2].node, 0);
+    assert_int_equal(t.dimms[3].node, UINT32_MAX);
+    find_is(&t, "node:1", FS_OK, FRAMES_PER_GIB / 2, NULL);
     done(&m, &t);
 
     fixture_make(&m, FIXTURE_SERVER);                   /* Xen runs without NUMA: one node, whatever the SRAT says */
