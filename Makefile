@@ -67,7 +67,7 @@ $(BUILD)/obj/%.o: %.c Makefile
 # A unit test links the engine and the embedded machine, never libxenctrl.
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libhv.a
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ -lcmocka $(HV_LIBS) $(TOOL_LIBS)
+	$(CC) $(SAN) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) -lcmocka $(HV_LIBS) $(TOOL_LIBS)
 
 $(filter $(BUILD)/tests/tools/%,$(TESTS)): $(TOOL_LIB_OBJ) $(BUILD)/obj/tests/tools/canned.o
 
