@@ -51,7 +51,7 @@ guest-symbols: $(GUEST_CORE_OBJ)
 		echo "guest/mm or guest/lib needs the symbols above: not in arch.h" >&2; exit 1; fi
 
 # Benches: each tests/bench/NAME.c of this list is a program, the rest are their parts.
-GUEST_BENCHES := $(BUILD)/bench/replay
+GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so
 GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay after world figures pagetrace pagekinds compressed)
 all: $(GUEST_BENCHES)
 bench: $(GUEST_BENCHES)
@@ -63,3 +63,22 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.c Makefile guest/guest.mk
 $(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lzstd -ljansson -lpthread
+
+$(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -ljansson -lpthread -ldl
+
+# The core once more, position-independent, as a subject of the speed driver.
+GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_CORE_SRC) $(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)
+
+$(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o: GUEST_PIC_FLAGS = $(GUEST_FREESTANDING)
+$(BUILD)/pic/guest/arch/%.o $(BUILD)/pic/tests/%.o: GUEST_PIC_FLAGS = -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted
+$(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -fPIC -fvisibility=hidden $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -shared -o $@ $^ -lpthread
+
+-include $(GUEST_PIC_OBJ:.o=.d)

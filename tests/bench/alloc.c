@@ -1,0 +1,472 @@
+/*
+ * alloc.c - speed of page-frame allocators: the same loops for every subject, in alternating processes.
+ *
+ * Owns: the workloads and the clock.
+ * Invariants:
+ *   I1  a unit that a subject hands out is aligned, inside memory and, checked on a sample, not in use.
+ *   I2  at the end of every run as many frames are free as at its start.
+ * Lock order: threads meet at barriers only.
+ * Why: "bulk" takes a quarter of memory and gives it back in order, "random" gives it back shuffled,
+ *   "repeat" takes one unit and gives it back.  Times are of batches of 64 operations, so that the clock
+ *   itself (about 20 ns) disappears; median and p99 are over batches.
+ * Cost: seconds.
+ */
+#include "subject.h"
+#include <argp.h>
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BATCH        64u
+#define SUBJECTS_MAX 8
+#define THREADS_MAX  16u
+
+enum workload { BULK, RANDOM, REPEAT, WORKLOADS };
+static const char *const workload_names[WORKLOADS] = { "bulk", "random", "repeat" };
+
+struct run {
+    unsigned order, threads;
+    enum workload workload;
+    uint64_t pages, operations;         /* operations: pairs a thread */
+    bool nearly_full;
+    uint64_t seed;
+};
+
+struct result {
+    uint64_t alloc_median_ps, alloc_p99_ps, free_median_ps, free_p99_ps, pair_mean_ps;
+    uint64_t failed, metadata_bytes;
+    uint32_t ok;
+};
+
+struct worker {
+    const struct subject *s;
+    const struct run *run;
+    unsigned thread;
+    pthread_barrier_t *barrier;
+    uint64_t *frames;
+    uint64_t *alloc_ns, *free_ns;       /* a batch each */
+    size_t alloc_batches, free_batches;
+    uint64_t total_ns, pairs, failed, seed;
+    bool bad;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15ull;
+
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+static bool frame_ok(const struct run *r, uint64_t frame)
+{
+    return frame < r->pages && (frame & ((1ull << r->order) - 1)) == 0;
+}
+
+/* One batch of allocations into frames; how many succeeded. */
+static size_t batch_alloc(struct worker *w, uint64_t *frames, size_t count)
+{
+    uint64_t start = now_ns();
+    size_t n = 0;
+
+    while (n < count && (frames[n] = w->s->alloc(w->thread, w->run->order)) != SUBJECT_NONE) {
+        n++;
+    }
+    if (n == BATCH) {
+        w->alloc_ns[w->alloc_batches++] = now_ns() - start;
+    }
+    for (size_t i = 0; i < n; i++) {
+        w->bad |= !frame_ok(w->run, frames[i]);
+    }
+    w->failed += n < count;
+    return n;
+}
+
+static void batch_free(struct worker *w, const uint64_t *frames, size_t count)
+{
+    uint64_t start = now_ns();
+
+    for (size_t i = 0; i < count; i++) {
+        w->s->free(w->thread, frames[i], w->run->order);
+    }
+    if (count == BATCH) {
+        w->free_ns[w->free_batches++] = now_ns() - start;
+    }
+}
+
+static void shuffle(uint64_t *a, size_t n, uint64_t *seed)
+{
+    for (size_t i = n; i > 1; i--) {
+        size_t k = next_random(seed) % i;
+        uint64_t t = a[i - 1];
+
+        a[i - 1] = a[k];
+        a[k] = t;
+    }
+}
+
+/* Take all, give all back; repeated until the number of operations is done. */
+static void work_bulk(struct worker *w, size_t at_once)
+{
+    uint64_t done = 0;
+
+    while (done < w->run->operations && !w->bad) {
+        uint64_t start = now_ns(), pause;
+        size_t have = 0;
+
+        while (have < at_once) {
+            size_t want = at_once - have < BATCH ? at_once - have : BATCH, got = batch_alloc(w, w->frames + have, want);
+
+            have += got;
+            if (got < want) {
+                break;
+            }
+        }
+        pause = now_ns();
+        if (w->run->workload == RANDOM) {
+            shuffle(w->frames, have, &w->seed);
+        }
+        start += now_ns() - pause;
+        for (size_t i = 0; i < have; i += BATCH) {
+            batch_free(w, w->frames + i, have - i < BATCH ? have - i : BATCH);
+        }
+        w->total_ns += now_ns() - start;
+        w->pairs += have;
+        done += have;
+        if (have == 0) {
+            return;
+        }
+    }
+}
+
+static void work_repeat(struct worker *w)
+{
+    uint64_t begin = now_ns();
+
+    for (uint64_t done = 0; done < w->run->operations && !w->bad; done += BATCH) {
+        uint64_t start = now_ns();
+
+        for (unsigned i = 0; i < BATCH; i++) {
+            uint64_t frame = w->s->alloc(w->thread, w->run->order);
+
+            if (frame == SUBJECT_NONE) {
+                w->failed++;
+                return;
+            }
+            w->s->free(w->thread, frame, w->run->order);
+        }
+        w->alloc_ns[w->alloc_batches++] = now_ns() - start;     /* a pair's time */
+        w->pairs += BATCH;
+    }
+    w->total_ns = now_ns() - begin;
+}
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    uint64_t share = w->run->pages / 4 / w->run->threads >> w->run->order;
+
+    if (w->run->nearly_full) {
+        share = w->run->pages / 20 / w->run->threads >> w->run->order;
+    }
+    w->s->thread_init(w->thread);
+    pthread_barrier_wait(w->barrier);
+    if (w->run->workload == REPEAT) {
+        work_repeat(w);
+    } else {
+        work_bulk(w, share > 0 ? share : 1);
+    }
+    pthread_barrier_wait(w->barrier);
+    return NULL;
+}
+
+/* Use up most of memory in whole blocks, so that what is left is for the order under test. */
+static bool fill(const struct subject *s, const struct run *r)
+{
+    uint64_t keep = r->pages / 10;
+
+    s->thread_init(0);
+    while (s->free_frames() > keep + 512) {
+        if (s->alloc(0, 9) == SUBJECT_NONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+static uint64_t quantile_ps(uint64_t *ns, size_t n, unsigned percent)
+{
+    if (n == 0) {
+        return 0;
+    }
+    qsort(ns, n, sizeof(*ns), by_value);
+    return ns[(n - 1) * percent / 100] * 1000 / BATCH;
+}
+
+static bool collect(struct worker *workers, const struct run *r, struct result *out)
+{
+    size_t allocs = 0, frees = 0;
+    uint64_t total_ns = 0, pairs = 0, *all;
+
+    for (unsigned i = 0; i < r->threads; i++) {
+        allocs += workers[i].alloc_batches;
+        frees += workers[i].free_batches;
+        total_ns += workers[i].total_ns;
+        pairs += workers[i].pairs;
+        out->failed += workers[i].failed;
+        if (workers[i].bad) {
+            fprintf(stderr, "alloc: a frame is misaligned or out of bounds\n");
+            return false;
+        }
+    }
+    all = malloc(sizeof(*all) * (allocs + frees + 1));
+    if (all == NULL) {
+        return false;
+    }
+    for (unsigned i = 0, a = 0, f = 0; i < r->threads; i++) {
+        memcpy(all + a, workers[i].alloc_ns, sizeof(*all) * workers[i].alloc_batches);
+        memcpy(all + allocs + f, workers[i].free_ns, sizeof(*all) * workers[i].free_batches);
+        a += (unsigned)workers[i].alloc_batches;
+        f += (unsigned)workers[i].free_batches;
+    }
+    out->alloc_median_ps = quantile_ps(all, allocs, 50);
+    out->alloc_p99_ps = quantile_ps(all, allocs, 99);
+    out->free_median_ps = quantile_ps(all + allocs, frees, 50);
+    out->free_p99_ps = quantile_ps(all + allocs, frees, 99);
+    out->pair_mean_ps = pairs != 0 ? total_ns * 1000 / pairs : 0;
+    free(all);
+    return true;
+}
+
+/* The whole run; in a process of its own. */
+static bool measure(const char *path, const struct run *r, struct result *out)
+{
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct subject *(*get)(void) = NULL;
+    struct worker workers[THREADS_MAX] = { { .s = NULL } };
+    pthread_t threads[THREADS_MAX];
+    pthread_barrier_t barrier;
+    uint64_t free_before;
+    const struct subject *s;
+
+    if (object == NULL) {
+        fprintf(stderr, "alloc: %s\n", dlerror());
+        return false;
+    }
+    *(void **)&get = dlsym(object, "subject_get");
+    s = get != NULL ? get() : NULL;
+    if (s == NULL || s->version != SUBJECT_VERSION || s->init(r->pages, r->threads) != 0 || (r->nearly_full && !fill(s, r))) {
+        fprintf(stderr, "alloc: %s is no subject or does not start\n", path);
+        return false;
+    }
+    free_before = s->free_frames();
+    pthread_barrier_init(&barrier, NULL, r->threads);
+    for (unsigned i = 0; i < r->threads; i++) {
+        size_t batches = r->operations / BATCH * 2 + r->pages / BATCH + 16;
+
+        workers[i] = (struct worker){ .s = s, .run = r, .thread = i, .barrier = &barrier, .seed = r->seed + i,
+                                      .frames = calloc(r->pages, sizeof(uint64_t)), .alloc_ns = calloc(batches, sizeof(uint64_t)),
+                                      .free_ns = calloc(batches, sizeof(uint64_t)) };
+        if (workers[i].frames == NULL || workers[i].alloc_ns == NULL || workers[i].free_ns == NULL
+            || pthread_create(&threads[i], NULL, work, &workers[i]) != 0) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < r->threads; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    if (s->free_frames() != free_before) {
+        fprintf(stderr, "alloc: %s lost frames: %" PRIu64 " free before, %" PRIu64 " after\n", s->name, free_before, s->free_frames());
+        return false;
+    }
+    out->metadata_bytes = s->metadata_bytes();
+    return collect(workers, r, out);
+}
+
+static bool measure_in_child(const char *path, const struct run *r, struct result *out)
+{
+    int fds[2], status = -1;
+    pid_t child;
+    bool ok;
+
+    fflush(NULL);
+    if (pipe(fds) != 0) {
+        return false;
+    }
+    child = fork();
+    if (child == 0) {
+        *out = (struct result){ .ok = 0 };
+        out->ok = measure(path, r, out);
+        _exit(write(fds[1], out, sizeof(*out)) == (ssize_t)sizeof(*out) ? 0 : 1);
+    }
+    close(fds[1]);
+    ok = child > 0 && read(fds[0], out, sizeof(*out)) == (ssize_t)sizeof(*out) && out->ok;
+    close(fds[0]);
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0 && ok;
+}
+
+/* ---- command line ---- */
+
+struct arguments {
+    const char *subjects[SUBJECTS_MAX];
+    unsigned subject_count, rounds, threads;
+    uint64_t mib, operations;
+    bool json;
+};
+
+static const struct argp_option options[] = {
+    { "subject", 's', "FILE.so", 0, "An allocator (may be given several times; they alternate)", 0 },
+    { "rounds", 'r', "N", 0, "Rounds of each measurement; the median round is reported (default 3)", 0 },
+    { "threads", 't', "N", 0, "Measure with 1 and with N threads (default 2)", 0 },
+    { "memory", 'm', "MIB", 0, "Memory to manage (default 4096)", 0 },
+    { "operations", 'o', "N", 0, "Pairs a thread and measurement (default 1000000)", 0 },
+    { "json", 'j', NULL, 0, "One JSON line a measurement", 0 },
+    { 0 },
+};
+
+static uint64_t parse_number(struct argp_state *state, const char *text, uint64_t least, uint64_t most)
+{
+    char *end;
+    unsigned long long n = strtoull(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || n < least || n > most) {
+        argp_error(state, "%s is not a number from %" PRIu64 " to %" PRIu64, text, least, most);
+    }
+    return n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+
+    switch (key) {
+    case 's':
+        if (a->subject_count == SUBJECTS_MAX) {
+            argp_error(state, "at most %d subjects", SUBJECTS_MAX);
+        }
+        a->subjects[a->subject_count++] = arg;
+        return 0;
+    case 'r':
+        a->rounds = (unsigned)parse_number(state, arg, 1, 101);
+        return 0;
+    case 't':
+        a->threads = (unsigned)parse_number(state, arg, 1, THREADS_MAX);
+        return 0;
+    case 'm':
+        a->mib = parse_number(state, arg, 64, 1u << 18) / 2 * 2;
+        return 0;
+    case 'o':
+        a->operations = parse_number(state, arg, BATCH, 1u << 30);
+        return 0;
+    case 'j':
+        a->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument %s", arg);
+        return EINVAL;
+    case ARGP_KEY_END:
+        if (a->subject_count == 0) {
+            argp_error(state, "--subject is missing");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int by_pair(const void *a, const void *b)
+{
+    const struct result *x = a, *y = b;
+    return x->pair_mean_ps < y->pair_mean_ps ? -1 : x->pair_mean_ps > y->pair_mean_ps;
+}
+
+static void print(const struct arguments *a, const char *subject, const struct run *r, const struct result *m)
+{
+    if (a->json) {
+        json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:b,s:f,s:f,s:f,s:f,s:f,s:I,s:f}", "subject", subject, "workload",
+                              workload_names[r->workload], "order", (int)r->order, "threads", (int)r->threads, "nearly_full", r->nearly_full,
+                              "pair_ns", (double)m->pair_mean_ps / 1e3, "alloc_median_ns", (double)m->alloc_median_ps / 1e3, "alloc_p99_ns",
+                              (double)m->alloc_p99_ps / 1e3, "free_median_ns", (double)m->free_median_ps / 1e3, "free_p99_ns",
+                              (double)m->free_p99_ps / 1e3, "failed", (json_int_t)m->failed, "metadata_bytes_per_page",
+                              (double)m->metadata_bytes / (double)r->pages);
+
+        json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        putchar('\n');
+        json_decref(o);
+        return;
+    }
+    printf("%-24s %-6s order %2u  %2u thr  %-5s  pair %8.1f ns   alloc %7.1f p99 %8.1f   free %7.1f p99 %8.1f   %.1f B/page\n", subject,
+           workload_names[r->workload], r->order, r->threads, r->nearly_full ? "full" : "empty", (double)m->pair_mean_ps / 1e3,
+           (double)m->alloc_median_ps / 1e3, (double)m->alloc_p99_ps / 1e3, (double)m->free_median_ps / 1e3,
+           (double)m->free_p99_ps / 1e3, (double)m->metadata_bytes / (double)r->pages);
+    fflush(stdout);
+}
+
+static bool measure_all(const struct arguments *a, struct run *r)
+{
+    struct result results[SUBJECTS_MAX][101];
+
+    for (unsigned round = 0; round < a->rounds; round++) {
+        for (unsigned s = 0; s < a->subject_count; s++) {
+            r->seed = round + 1;
+            if (!measure_in_child(a->subjects[s], r, &results[s][round])) {
+                fprintf(stderr, "alloc: %s failed (%s, order %u)\n", a->subjects[s], workload_names[r->workload], r->order);
+                return false;
+            }
+        }
+    }
+    for (unsigned s = 0; s < a->subject_count; s++) {
+        const char *slash = strrchr(a->subjects[s], '/');
+
+        qsort(results[s], a->rounds, sizeof(results[s][0]), by_pair);
+        print(a, slash != NULL ? slash + 1 : a->subjects[s], r, &results[s][a->rounds / 2]);
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static const unsigned orders[] = { 0, 3, 9 };
+    static const struct argp argp = { options, parse, NULL, "Measure page-frame allocators, in alternating processes.", NULL, NULL, NULL };
+    struct arguments a = { .rounds = 3, .threads = 2, .mib = 4096, .operations = 1000000 };
+
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    for (unsigned w = 0; w < WORKLOADS; w++) {
+        for (unsigned o = 0; o < 3; o++) {
+            for (unsigned full = 0; full < 2; full++) {
+                for (unsigned t = 0; t < (a.threads > 1 ? 2u : 1u); t++) {
+                    struct run r = { .order = orders[o], .threads = t == 0 ? 1 : a.threads, .workload = (enum workload)w,
+                                     .pages = a.mib * 256, .operations = a.operations >> (orders[o] / 3), .nearly_full = full == 1 };
+
+                    if (!measure_all(&a, &r)) {
+                        return 1;
+                    }
+                }
+            }
+        }
+    }
+    return 0;
+}

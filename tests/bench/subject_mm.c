@@ -1,0 +1,86 @@
+/*
+ * subject_mm.c - the guest memory core as a subject of the speed driver.
+ *
+ * Owns: one struct mm.
+ * Invariants: none.
+ * Lock order: none of its own.
+ * Why: the driver must not know what it measures.  Units are asked for as movable ones, the kind that
+ *   every page-frame allocator without types serves.
+ * Cost: a call and a table access more than the allocator itself.
+ */
+#include "subject.h"
+#include "arch_hosted.h"
+#include "page_alloc.h"
+#include "pcp.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static struct mm memory;
+static uint64_t bytes_used;
+
+static void *boot_alloc(void *ctx, size_t bytes, size_t align)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    (void)ctx;
+    (void)align;                                /* a page is enough */
+    bytes_used += bytes;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static int init(uint64_t pages, unsigned threads)
+{
+    struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = threads, .min_free_pages = 1, .boot_alloc = boot_alloc };
+
+    if (mm_init(&memory, &config) != MM_OK) {
+        return -1;
+    }
+    mm_free_boot(&memory, pfn_make(0), pfn_make(pages));
+    mm_boot_done(&memory);
+    return 0;
+}
+
+static void thread_init(unsigned thread)
+{
+    arch_hosted_set_cpu(thread);
+}
+
+static uint64_t subject_alloc(unsigned thread, unsigned order)
+{
+    struct page *p = alloc_pages(&memory, GFP_HIGH_MOVABLE, order);
+
+    (void)thread;
+    return p != NULL ? p->pfn : SUBJECT_NONE;
+}
+
+static void subject_free(unsigned thread, uint64_t frame, unsigned order)
+{
+    (void)thread;
+    (void)order;
+    page_put(&memory, mm_page(&memory, pfn_make(frame)));
+}
+
+static uint64_t metadata_bytes(void)
+{
+    return bytes_used;
+}
+
+static uint64_t free_frames(void)
+{
+    uint64_t n = mm_free_pages(&memory);
+
+    for (uint32_t z = 0; z < memory.zone_count; z++) {
+        n += pcp_pages(&memory, &memory.zones[z]);
+    }
+    return n;
+}
+
+const struct subject *subject_get(void)
+{
+    static const struct subject subject = {
+        SUBJECT_VERSION, "frameshift", init, thread_init, subject_alloc, subject_free, metadata_bytes, free_frames,
+    };
+    return &subject;
+}
