@@ -30,6 +30,7 @@
 #include "frameshift/status.h"
 
 struct hv_backend;                      /* an implementation's own state */
+struct hv_grants;                       /* the same, of one watch over grants */
 
 /* ---- the host ----------------------------------------------------------- */
 
@@ -296,6 +297,13 @@ struct hv_backend_ops {
     /* Optional (NULL, or FS_UNSUPPORTED: the machine does not tell): changes nothing, needs no pause; may take
      * milliseconds a frame, so ask about few. */
     fs_status_t (*frame_refs)(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
+
+    /* Optional, all three or none: which gfns of a HAP domain grants permit access to, asked again and again at little cost
+     * (within pauses).  Between begin and end the domain's grant table stays mapped: end before the domain is to go.
+     * read: *gfns is the watch's own, in no order, valid until the next call with it. */
+    fs_status_t (*grants_begin)(struct hv_backend *be, uint16_t domid, struct hv_grants **out, struct fs_error *err);
+    fs_status_t (*grants_read)(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err);
+    void (*grants_end)(struct hv_backend *be, struct hv_grants *g);
 };
 
 struct hv_backend {
