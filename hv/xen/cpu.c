@@ -1,29 +1,39 @@
 /*
  * cpu.c - keeping the calling thread off physical CPU 0.
  *
- * Owns: xen_cpu_begin() and xen_cpu_end().
+ * Owns: xen_cpu_hold() and xen_cpu_release().
  * Invariants:
- *  I1  between begin and end every hypercall of the calling thread runs on a
+ *  I1  between hold and release every hypercall of the calling thread runs on a
  *      physical CPU other than 0: the thread may run on one virtual CPU only, and
  *      that one may run anywhere but on 0.
- *  I2  begin proves it rather than trusting the order: Xen refuses a vCPU that
+ *  I2  hold proves it rather than trusting the order: Xen refuses a vCPU that
  *      asks for its own context (EINVAL), which tells that the thread is on that
  *      vCPU, and getvcpuinfo, executed there, names the physical CPU.
- *  I3  end puts back what begin changed; a begin that fails has changed nothing.
+ *  I3  release puts back what hold changed; a hold that fails has changed nothing.
  * Why: for a PV domain Xen never initialises the populate-on-demand lock, all of
  * whose bytes are zero; marking an owned frame takes it.  To CPU 0 the lock seems to
  * be held by itself (recursively), and its release leaves it held for ever: the
  * next owned frame spins.  Any other CPU takes and releases it in order.
- * Cost: about ten hypercalls each way, plus a scheduling round of one vCPU.
+ * Why held over many calls: an evacuation marks in hundreds of runs; it is let go before
+ * anything that takes long (a suspend, a save) and at the session's end.
+ * Cost: about ten hypercalls each way, plus a scheduling round of one vCPU; two when held already.
  */
 #include "cpu.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define SETTLE_NS 2000000000ull
+
+struct xen_cpu {
+    int vcpu;                   /* the vCPU we are tied to; -1 none */
+    bool changed;               /* its hard affinity was changed */
+    xc_cpumap_t hard;           /* its hard affinity before */
+    cpu_set_t thread;           /* our own affinity before */
+};
 
 static bool on_vcpu(struct xen_be *x, int vcpu)
 {
@@ -96,7 +106,7 @@ undo:
     return false;
 }
 
-fs_status_t xen_cpu_begin(struct xen_be *x, struct xen_cpu *c, struct fs_error *err)
+static fs_status_t begin(struct xen_be *x, struct xen_cpu *c, struct fs_error *err)
 {
     *c = (struct xen_cpu){ .vcpu = -1 };
     xc_physinfo_t phys = { 0 };
@@ -138,7 +148,7 @@ fs_status_t xen_cpu_begin(struct xen_be *x, struct xen_cpu *c, struct fs_error *
                    "hangs Xen; give dom0 a vCPU that may run elsewhere (xl vcpu-pin, dom0_max_vcpus, cpupools)");
 }
 
-void xen_cpu_end(struct xen_be *x, struct xen_cpu *c)
+static void end(struct xen_be *x, struct xen_cpu *c)
 {
     if (c->vcpu >= 0) {
         if (c->changed) {
@@ -148,4 +158,43 @@ void xen_cpu_end(struct xen_be *x, struct xen_cpu *c)
     }
     free(c->hard);
     *c = (struct xen_cpu){ .vcpu = -1 };
+}
+
+/* Somebody else may pin dom0's vCPUs, or our thread, meanwhile. */
+static bool still_held(struct xen_be *x, const struct xen_cpu *c)
+{
+    xc_vcpuinfo_t info;
+    xc_cpumap_t hard = xc_cpumap_alloc(x->xch);
+    bool good = hard && sched_getcpu() == c->vcpu && xc_vcpu_getinfo(x->xch, x->self, (uint32_t)c->vcpu, &info) == 0 && info.cpu != 0 &&
+                xc_vcpu_getaffinity(x->xch, x->self, c->vcpu, hard, NULL, XEN_VCPUAFFINITY_HARD) == 0 && !xc_cpumap_testcpu(0, hard);
+    free(hard);
+    return good;
+}
+
+fs_status_t xen_cpu_hold(struct xen_be *x, struct fs_error *err)
+{
+    if (x->cpu && still_held(x, x->cpu)) {
+        return FS_OK;
+    }
+    xen_cpu_release(x);
+    struct xen_cpu *c = calloc(1, sizeof *c);
+    if (!c) {
+        return fs_fail(err, FS_NO_MEMORY, "no memory to keep our CPU affinity");
+    }
+    fs_status_t s = begin(x, c, err);
+    if (s != FS_OK) {
+        free(c);
+        return s;
+    }
+    x->cpu = c;
+    return FS_OK;
+}
+
+void xen_cpu_release(struct xen_be *x)
+{
+    if (x->cpu) {
+        end(x, x->cpu);
+        free(x->cpu);
+        x->cpu = NULL;
+    }
 }

@@ -12,7 +12,7 @@
  * kept configuration are the toolstack's, and the user's xl is the one that knows his setup.
  * Cost: the guest's memory written and read once.
  */
-#include "xen_priv.h"
+#include "cpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,6 +84,7 @@ out:
 fs_status_t xen_save(struct hv_backend *be, uint16_t domid, const char *path, struct fs_error *err)
 {
     struct hv_domain dom;
+    xen_cpu_release(xen_be(be));        /* xl would inherit the affinity */
     fs_status_t s = xen_domain(be, domid, &dom, err);
     if (s != FS_OK) {
         return s;
@@ -117,6 +118,7 @@ fs_status_t xen_restore(struct hv_backend *be, const char *path, uint16_t *new_d
     size_t before_count = 0, after_count = 0, found = 0;
     char file[4096];
     *new_domid = FS_DOMID_NONE;
+    xen_cpu_release(xen_be(be));
     if (snprintf(file, sizeof file, "%s", path) >= (int)sizeof file) {
         return fs_fail(err, FS_USAGE, "path too long");
     }

@@ -1,37 +1,33 @@
 /*
  * offline.c - taking frames out of Xen's heap, and giving them back.
  *
- * Owns: mark_offline(), mark_owned(), mark_online(), the order in which frames are marked.
+ * Owns: mark_offline(), mark_owned(), mark_online(), query_offline(), and the order in
+ * which frames are marked.
  * Invariants:
  *  I1  no frame is marked from physical CPU 0 (cpu.h).
  *  I2  at the moment at which a frame is taken out of a free block, no frame above it
  *      in that block stays free: Xen rebuilds what follows the frame into blocks
  *      that are not aligned to their size, and later merges of those panic.
  *      Inside the range the descending order gives this: everything above was marked
- *      before, one frame a call.  At the range's end cut() gives it.
- *  I3  a frame outside the range is marked for the length of cut() only, and only if it
+ *      before.  At the range's end, and above every frame that Xen refuses, a cut (mark.h)
+ *      gives it.
+ *  I3  a frame outside the range is marked for the length of a cut only, and only if it
  *      was neither offline nor pending before.
- *  I4  an even end, where the frame above may be free: a range that ends on an odd frame shares its last pair with the
- *      outside, and the pair's merge at a later release would break I2.
- * How cut() works: let e(j) be the end of the aligned block of order j that holds the
- * range's end.  Marking frame e(j)-1 for j from the largest order down takes, each time, the
- * last frame of whatever free block holds it, which leaves aligned halves.  After
- * step j no free block that straddles the range's end is larger than order j-1; after the
- * last one none is left.  Then the range's last frame can be marked, and the helper frames
- * are given back: they merge again with their own side only.
+ *  I4  a pending frame right below an odd end must not have a free neighbour above: their
+ *      merge, when the frame is let go, would break I2.  Such a frame is given back, and counts
+ *      as HV_MARK_FAILED.
  * Why owned frames take the same descending path in mark_offline(): a guest may free one
  * between the look and the mark; marked top down, it meets no free frame above it.
- * Cost: one hypercall a frame in mark_offline(), one per 1024 in the others.
+ * Cost: one hypercall per MARK_MULTI_MAX frames in mark_offline(), one per 1024 in the others.
  */
 #include "cpu.h"
+#include "mark.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "frameshift/assert.h"
-
-#define HEAP_ORDER_MAX 20u      /* the largest block of Xen's heap on x86: 4 GiB */
 
 int xen_page_offline_op(struct xen_be *x, uint32_t cmd, uint64_t start, uint64_t pages, uint32_t *status)
 {
@@ -55,169 +51,133 @@ int xen_page_offline_op(struct xen_be *x, uint32_t cmd, uint64_t start, uint64_t
     return rc;
 }
 
-/* ---- one frame ---- */
+/* ---- marking a range, top down ---- */
 
-static struct hv_mark_result mark_of_status(uint32_t status, int rc, int errno_value)
-{
-    struct hv_mark_result r = { .mark = HV_MARK_FAILED, .domid = FS_DOMID_NONE };
-    if (status == XEN_OFFLINE_UNTRIED) {
-        r.mark = rc == 0 ? HV_MARK_UNTRIED : errno_value == EINVAL ? HV_MARK_NOT_RAM : HV_MARK_FAILED;
-    } else if (status & PG_OFFLINE_NOT_CONV_RAM) {
-        r.mark = HV_MARK_NOT_RAM;
-    } else if (status & (PG_OFFLINE_BROKEN | PG_OFFLINE_AGAIN)) {
-        r.mark = HV_MARK_BROKEN;
-    } else if (status & PG_OFFLINE_OFFLINED) {
-        r.mark = HV_MARK_OFFLINED;
-    } else if (status & PG_OFFLINE_OWNED) {
-        r.mark = HV_MARK_PENDING_OWNED;
-        r.domid = (uint16_t)(status >> PG_OFFLINE_OWNER_SHIFT);
-    } else if (status & PG_OFFLINE_XENPAGE) {
-        r.mark = status & PG_OFFLINE_FAILED ? HV_MARK_XEN_IMAGE : HV_MARK_PENDING_XEN;
-        r.domid = FS_DOMID_XEN;
-    } else if (status & PG_OFFLINE_ANONYMOUS) {
-        r.mark = HV_MARK_ANON;
-    }
-    return r;
-}
-
-static struct hv_mark_result mark_one(struct xen_be *x, uint64_t mfn)
-{
-    uint32_t status = XEN_OFFLINE_UNTRIED;
-    int rc = xen_page_offline_op(x, sysctl_page_offline, mfn, 1, &status);
-    return mark_of_status(status, rc, errno);
-}
-
-static bool mark_refused(const struct hv_mark_result *r)
-{
-    return r->mark == HV_MARK_XEN_IMAGE || r->mark == HV_MARK_FAILED || r->mark == HV_MARK_UNTRIED;
-}
-
-/* ---- I2 at an end ---- */
-
-struct cut {
-    uint64_t helper[HEAP_ORDER_MAX];
-    size_t count;
-    unsigned refused_order;             /* 0: none; else a free block up to this order may straddle the end */
+struct descent {
+    struct xen_be *x;
+    struct mfn_range range;
+    struct hv_mark_result *out;
+    struct fs_error *err;
+    bool open;                          /* the frame above the next one may be free, and in one block with it */
 };
 
-static void cut_begin(struct xen_be *x, uint64_t end, struct cut *c)
+static struct hv_mark_result *slot(const struct descent *d, uint64_t mfn)
 {
-    *c = (struct cut){ 0 };
-    for (unsigned j = HEAP_ORDER_MAX; j >= 1; j--) {
-        uint64_t size = 1ull << j;
-        if ((end & (size - 1)) == 0) {
-            break;                                      /* the end is aligned to j: nothing of it straddles */
-        }
-        uint64_t last = (end | (size - 1));
-        if (last >= x->max_mfn || !mfn_set_contains(&x->ram, mfn_make(last))) {
-            continue;                                   /* no block of order j can exist there */
-        }
-        uint32_t state = 0;
-        if (xen_page_offline_op(x, sysctl_query_page_offline, last, 1, &state) == 0 &&
-            (state & (PG_OFFLINE_STATUS_OFFLINED | PG_OFFLINE_STATUS_OFFLINE_PENDING | PG_OFFLINE_STATUS_BROKEN))) {
-            continue;                                   /* not free, and not ours (I3) */
-        }
-        struct hv_mark_result r = mark_one(x, last);
-        if (mark_refused(&r)) {
-            c->refused_order = c->refused_order ? c->refused_order : j;
-        } else if (r.mark != HV_MARK_NOT_RAM && r.mark != HV_MARK_BROKEN) {
-            c->helper[c->count++] = last;
-        }
-    }
+    return &d->out[mfn - d->range.start.n];
 }
 
-/* A frame that Xen does not take back stays offline: one frame is lost, nothing else. */
-static void give_back(struct xen_be *x, uint64_t mfn)
+static fs_status_t mark_list(const struct descent *d, const uint64_t *list, size_t count)
 {
-    uint32_t status;
-    if (xen_page_offline_op(x, sysctl_page_online, mfn, 1, &status) != 0) {
-        return;
+    uint32_t status[MARK_MULTI_MAX];
+    int errnos[MARK_MULTI_MAX];
+    fs_status_t s = mark_multi(d->x, sysctl_page_offline, list, count, status, errnos, d->err);
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        *slot(d, list[i]) = mark_result(status[i], errnos[i]);
     }
-}
-
-static void cut_end(struct xen_be *x, struct cut *c)
-{
-    while (c->count) {
-        give_back(x, c->helper[--c->count]);
-    }
-}
-
-/* Mark frame end-1, the uppermost of what comes below end, without breaking I2. */
-static struct hv_mark_result mark_last(struct xen_be *x, uint64_t end, unsigned *refused_order)
-{
-    struct cut c;
-    cut_begin(x, end, &c);
-    struct hv_mark_result r = { .mark = HV_MARK_FAILED, .domid = FS_DOMID_NONE };
-    if (!c.refused_order) {
-        r = mark_one(x, end - 1);
-    }
-    cut_end(x, &c);
-    *refused_order = c.refused_order;
-    return r;
-}
-
-/* A helper frame that a killed run left offline: alone, at the place where cut() puts one (I3). */
-static void drop_leftover_helpers(struct xen_be *x, uint64_t end)
-{
-    for (unsigned j = HEAP_ORDER_MAX; j >= 1 && (end & ((1ull << j) - 1)); j--) {
-        uint64_t last = end | ((1ull << j) - 1);
-        if (last + 1 >= x->max_mfn || last - 1 < end) {
-            continue;
-        }
-        uint32_t s[3] = { 0 };
-        if (xen_page_offline_op(x, sysctl_query_page_offline, last - 1, 3, s) == 0 && s[1] == PG_OFFLINE_STATUS_OFFLINED &&
-            s[0] == 0 && s[2] == 0) {
-            give_back(x, last);
-        }
-    }
-}
-
-/* ---- members ---- */
-
-/* May the frame right above the range be free?  One that is owned, offline, broken or no RAM bounds every free block. */
-static fs_status_t end_is_open(struct xen_be *x, uint64_t end, bool *open, struct fs_error *err)
-{
-    struct hv_frame above;
-    *open = false;
-    if (!mfn_set_contains(&x->ram, mfn_make(end))) {
-        return FS_OK;
-    }
-    fs_status_t s = xen_frames(&x->be, (struct mfn_range){ mfn_make(end), mfn_make(end + 1) }, &above, err);
-    *open = s == FS_OK && above.owner == HV_FRAME_UNOWNED;
     return s;
 }
 
-static fs_status_t mark_descending(struct xen_be *x, struct mfn_range range, bool end_open, struct hv_mark_result *out,
-                                   struct fs_error *err)
+/* I4: the frame above, which is outside the range, is free if marking takes it out of the heap.  Marking it is safe: the pair's
+ * lower frame is not free, so the upper one is a block of its own. */
+static fs_status_t check_odd_end(const struct descent *d, uint64_t end)
 {
-    bool at_end = end_open;             /* the frame above was not marked by us: it may be free */
-    uint64_t skip_above = UINT64_MAX;   /* frames from here up to the last boundary stay untouched */
-    for (uint64_t m = range.end.n; m-- > range.start.n;) {
-        struct hv_mark_result *r = &out[m - range.start.n];
-        *r = (struct hv_mark_result){ .mark = HV_MARK_NOT_RAM, .domid = FS_DOMID_NONE };
-        if (!mfn_set_contains(&x->ram, mfn_make(m))) {
-            at_end = false;             /* no heap block crosses a hole */
+    uint64_t list[2] = { end, end - 1 };
+    uint32_t status[2] = { 0 };
+    int errnos[2] = { 0 };
+    fs_status_t s = mark_multi(d->x, sysctl_query_page_offline, list, 1, status, errnos, d->err);
+    if (s != FS_OK || errnos[0] || status[0]) {
+        return s;                       /* offline or pending already: it will not be a free neighbour */
+    }
+    s = mark_multi(d->x, sysctl_page_offline, list, 1, status, errnos, d->err);
+    if (s != FS_OK) {
+        return s;
+    }
+    bool was_free = mark_result(status[0], errnos[0]).mark == HV_MARK_OFFLINED;
+    if (was_free) {
+        slot(d, end - 1)->mark = HV_MARK_FAILED;
+    }
+    return mark_multi(d->x, sysctl_page_online, list, was_free ? 2 : 1, status, errnos, d->err);
+}
+
+/* Mark the frame below a boundary above which frames may be free.  *stop: frames from there up must stay untouched. */
+static fs_status_t mark_at_boundary(const struct descent *d, uint64_t m, uint64_t *stop)
+{
+    struct mark_cut c;
+    *stop = UINT64_MAX;
+    fs_status_t s = mark_cut_begin(d->x, m + 1, &c, d->err);
+    if (s != FS_OK) {
+        return s;
+    }
+    if (c.refused_order) {
+        *stop = m & ~((1ull << c.refused_order) - 1);
+    } else {
+        s = mark_list(d, &m, 1);
+    }
+    mark_cut_end(d->x, &c);
+    if (s == FS_OK && !c.refused_order && ((m + 1) & 1u) && slot(d, m)->mark != HV_MARK_OFFLINED && !mark_refused(slot(d, m))) {
+        s = check_odd_end(d, m + 1);
+    }
+    return s;
+}
+
+/* Frames from m down that can go in one call: RAM, outside Xen's image. */
+static size_t gather(const struct descent *d, uint64_t m, uint64_t *list)
+{
+    /* Where the image's place is not known, a refusal must be seen before the next frame is marked. */
+    size_t most = mfn_range_pages(d->x->image) ? MARK_MULTI_MAX : 1, n = 0;
+    while (n < most && m - n >= d->range.start.n && mfn_set_contains(&d->x->ram, mfn_make(m - n)) && !mark_in_image(d->x, m - n)) {
+        list[n] = m - n;
+        n++;
+    }
+    return n;
+}
+
+static fs_status_t descend(struct descent *d)
+{
+    uint64_t stop = UINT64_MAX;         /* after a refused cut: frames from here up stay untouched */
+    for (uint64_t m = d->range.end.n; m-- > d->range.start.n;) {
+        if (!mfn_set_contains(&d->x->ram, mfn_make(m))) {
+            slot(d, m)->mark = HV_MARK_NOT_RAM;
+            d->open = false;            /* no heap block crosses a hole */
             continue;
         }
-        if (skip_above != UINT64_MAX && m >= skip_above) {
-            r->mark = HV_MARK_FAILED;
+        if (mark_in_image(d->x, m)) {
+            *slot(d, m) = (struct hv_mark_result){ .mark = HV_MARK_XEN_IMAGE, .domid = FS_DOMID_XEN };
+            d->open = true;             /* parts of the image that only booting needed are in the heap */
             continue;
         }
-        unsigned refused = 0;
-        *r = at_end || skip_above != UINT64_MAX ? mark_last(x, m + 1, &refused) : mark_one(x, m);
-        skip_above = UINT64_MAX;
-        if (refused) {
-            /* A block up to that order may reach over the boundary, and its last frame cannot be taken. */
-            skip_above = m & ~((1ull << refused) - 1);
-            r->mark = HV_MARK_FAILED;
+        if (stop != UINT64_MAX && m >= stop) {
+            slot(d, m)->mark = HV_MARK_FAILED;
+            d->open = true;
             continue;
         }
-        if (r->mark == HV_MARK_UNTRIED) {
-            return fs_fail(err, FS_REFUSED, "Xen did not mark frame %#llx", (unsigned long long)m);
+        uint64_t list[MARK_MULTI_MAX];
+        size_t n = 1;
+        fs_status_t s;
+        stop = UINT64_MAX;
+        if (d->open) {
+            s = mark_at_boundary(d, m, &stop);
+        } else {
+            n = gather(d, m, list);
+            s = mark_list(d, list, n);
         }
-        at_end = mark_refused(r);
+        if (s != FS_OK) {
+            return s;
+        }
+        if (stop != UINT64_MAX) {
+            slot(d, m)->mark = HV_MARK_FAILED;
+            continue;
+        }
+        m -= n - 1;
+        d->open = mark_refused(slot(d, m));
     }
     return FS_OK;
+}
+
+/* May the frame above the range be free?  Even one that is owned now may be let go this moment: only what is no RAM is certain. */
+static bool may_be_free(struct xen_be *x, uint64_t mfn)
+{
+    return mfn_set_contains(&x->ram, mfn_make(mfn));
 }
 
 fs_status_t xen_mark_offline(struct hv_backend *be, struct mfn_range range, struct hv_mark_result *out, struct fs_error *err)
@@ -230,22 +190,15 @@ fs_status_t xen_mark_offline(struct hv_backend *be, struct mfn_range range, stru
     if (s != FS_OK || mfn_range_pages(range) == 0) {
         return s;
     }
-    bool open;
-    s = end_is_open(x, range.end.n, &open, err);
+    s = xen_cpu_hold(x, err);
     if (s != FS_OK) {
         return s;
     }
-    if (open && (range.end.n & 1u)) {                                           /* I4 */
-        return fs_fail(err, FS_BAD_RANGE, "the range ends on odd frame %#llx; end it on an even one", (unsigned long long)range.end.n);
-    }
-    struct xen_cpu cpu;
-    s = xen_cpu_begin(x, &cpu, err);
-    if (s == FS_OK) {
-        s = mark_descending(x, range, open, out, err);
-    }
-    xen_cpu_end(x, &cpu);
-    return s;
+    struct descent d = { .x = x, .range = range, .out = out, .err = err, .open = may_be_free(x, range.end.n) };
+    return descend(&d);
 }
+
+/* ---- lists and ranges of owned frames ---- */
 
 fs_status_t xen_mark_owned(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_mark_result *out, struct fs_error *err)
 {
@@ -254,31 +207,43 @@ fs_status_t xen_mark_owned(struct hv_backend *be, const mfn_t *mfns, size_t coun
         out[i] = (struct hv_mark_result){ .mark = HV_MARK_UNTRIED, .domid = FS_DOMID_NONE };
         ASSERT(i == 0 || mfns[i].n > mfns[i - 1].n);
     }
-    struct xen_cpu cpu;
-    fs_status_t s = xen_cpu_begin(x, &cpu, err);
+    fs_status_t s = xen_cpu_hold(x, err);
     for (size_t at = 0; at < count && s == FS_OK;) {
-        size_t n = 1;
+        uint64_t list[MARK_MULTI_MAX];
+        uint32_t status[MARK_MULTI_MAX];
+        int errnos[MARK_MULTI_MAX];
+        size_t n = 1, run = 0;
         while (at + n < count && n < XEN_OFFLINE_BATCH && mfns[at + n].n == mfns[at].n + n) {
             n++;
         }
-        uint32_t status[XEN_OFFLINE_BATCH];
-        int rc = xen_page_offline_op(x, sysctl_page_offline, mfns[at].n, n, status);
-        int e = errno;
-        size_t done = 0;
-        while (done < n && status[done] != XEN_OFFLINE_UNTRIED) {
-            out[at + done] = mark_of_status(status[done], 0, 0);
-            done++;
+        if (n >= 16) {                  /* a run: one operation for all of it */
+            uint32_t statuses[XEN_OFFLINE_BATCH];
+            int rc = xen_page_offline_op(x, sysctl_page_offline, mfns[at].n, n, statuses);
+            int e = rc ? errno : 0;
+            while (run < n && statuses[run] != XEN_OFFLINE_UNTRIED) {
+                out[at + run] = mark_result(statuses[run], 0);
+                run++;
+            }
+            if (rc != 0 && run < n && (run == 0 || !mark_refused(&out[at + run - 1]))) {
+                out[at + run] = mark_result(XEN_OFFLINE_UNTRIED, e);            /* refused before it got a status */
+                run++;
+            }
+            if (run == 0) {
+                s = xen_fail(err, e ? e : EPROTO, "Xen did not mark frame %#llx", (unsigned long long)mfns[at].n);
+            }
+            at += run;
+            continue;
         }
-        if (rc != 0 && done < n && (done == 0 || !mark_refused(&out[at + done - 1]))) {
-            out[at + done] = mark_of_status(XEN_OFFLINE_UNTRIED, rc, e);    /* refused before it got a status */
-            done++;
+        n = count - at < MARK_MULTI_MAX ? count - at : MARK_MULTI_MAX;
+        for (size_t i = 0; i < n; i++) {
+            list[i] = mfns[at + i].n;
         }
-        if (done == 0) {
-            s = xen_fail(err, e, "Xen did not mark frame %#llx", (unsigned long long)mfns[at].n);
+        s = mark_multi(x, sysctl_page_offline, list, n, status, errnos, err);
+        for (size_t i = 0; i < n && s == FS_OK; i++) {
+            out[at + i] = mark_result(status[i], errnos[i]);
         }
-        at += done;
+        at += n;
     }
-    xen_cpu_end(x, &cpu);
     return s;
 }
 
@@ -288,13 +253,13 @@ fs_status_t xen_mark_online(struct hv_backend *be, struct mfn_range range, uint6
     *onlined_pages = 0;
     fs_status_t s = xen_ram_load(x, err);
     for (uint64_t m = range.start.n; m < range.end.n && s == FS_OK;) {
-        if (!mfn_set_contains(&x->ram, mfn_make(m))) {
-            m++;
-            continue;
-        }
-        uint64_t n = 1;
+        uint64_t n = 0;
         while (n < XEN_OFFLINE_BATCH && m + n < range.end.n && mfn_set_contains(&x->ram, mfn_make(m + n))) {
             n++;
+        }
+        if (n == 0) {
+            m++;
+            continue;
         }
         uint32_t status[XEN_OFFLINE_BATCH];
         int rc = xen_page_offline_op(x, sysctl_page_online, m, n, status);
@@ -307,10 +272,10 @@ fs_status_t xen_mark_online(struct hv_backend *be, struct mfn_range range, uint6
         if (rc != 0 && done == 0 && e != EINVAL) {
             s = xen_fail(err, e, "cannot bring frame %#llx online", (unsigned long long)m);
         }
-        m += done + (rc != 0 && done == 0);     /* a broken frame ends the call with its status set */
+        m += done + (done == 0);        /* a broken frame ends the call with its status set */
     }
     if (s == FS_OK && mfn_range_pages(range)) {
-        drop_leftover_helpers(x, range.end.n);
+        mark_cut_cleanup(x, range.end.n);
     }
     return s;
 }

@@ -15,7 +15,8 @@
  * are [mt], and libxenctrl's error state is per handle.
  * Cost: about twenty system calls.
  */
-#include "xen_priv.h"
+#include "cpu.h"
+#include "grants.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -25,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <xen/kexec.h>
 #include <xen/version.h>
 
 #include "frameshift/assert.h"
@@ -198,9 +200,21 @@ static fs_status_t check_version(struct xen_be *x, struct fs_error *err)
     return FS_OK;
 }
 
+/* A Xen without kexec does not tell; then nothing is assumed about its place. */
+static void find_image(struct xen_be *x)
+{
+    uint64_t bytes = 0, start = 0;
+    if (xc_kexec_get_range(x->xch, KEXEC_RANGE_MA_XEN, 0, &bytes, &start) == 0 && bytes && start + bytes > start) {
+        /* Xen maps and guards its image in whole 2 MiB pages. */
+        x->image.start = mfn_make((start >> FS_PAGE_SHIFT) & ~(uint64_t)(FS_SP_PAGES - 1));
+        x->image.end = mfn_make(((start + bytes - 1) >> FS_PAGE_SHIFT | (FS_SP_PAGES - 1)) + 1);
+    }
+}
+
 static void xen_close(struct hv_backend *be)
 {
     struct xen_be *x = xen_be(be);
+    xen_cpu_release(x);
     xen_m2p_close(x);
     mfn_set_free(&x->ram);
     if (x->hbuf) {
@@ -272,6 +286,9 @@ static const struct hv_backend_ops xen_ops = {
     .restore = xen_restore,
     .clock_ns = xen_clock_ns,
     .frame_refs = xen_frame_refs,
+    .grants_begin = xen_grants_begin,
+    .grants_read = xen_grants_read,
+    .grants_end = xen_grants_end,
 };
 
 fs_status_t hv_xen_open(struct hv_backend **out, struct fs_error *err)
@@ -295,6 +312,7 @@ fs_status_t hv_xen_open(struct hv_backend **out, struct fs_error *err)
         }
         free(text);
         s = check_version(x, err);
+        find_image(x);
     }
     if (s != FS_OK) {
         xen_close(&x->be);

@@ -17,7 +17,7 @@
  * nothing of them changed.
  * Cost: the guest's own way to its suspend call; then 1 ms of delay at most.
  */
-#include "xen_priv.h"
+#include "cpu.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -137,6 +137,7 @@ fs_status_t xen_suspend(struct hv_backend *be, uint16_t domid, uint64_t timeout_
 {
     struct xen_be *x = xen_be(be);
     char path[64];
+    xen_cpu_release(x);
     snprintf(path, sizeof path, "/local/domain/%u/control/shutdown", domid);
     uint32_t reason = 0;
     enum seen before = look(x, domid, &reason);

@@ -50,6 +50,8 @@ struct xen_be {
     const uint64_t **m2p_chunks;        /* mapped on first use */
     xen_pfn_t *m2p_extents;
     size_t m2p_chunk_count;
+    struct xen_cpu *cpu;                /* cpu.h: what keeps us off pCPU 0; NULL: nothing */
+    struct mfn_range image;             /* Xen's own image, where marking is refused; empty: not known */
 };
 #define XEN_HBUF_PAGES 32u
 

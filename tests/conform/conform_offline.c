@@ -150,20 +150,58 @@ static void check_marked_under_load(struct conform *c)
     churn(c, node, 20000);
 }
 
+static int by_mfn(const void *a, const void *b)
+{
+    uint64_t x = ((const mfn_t *)a)->n, y = ((const mfn_t *)b)->n;
+    return x < y ? -1 : x > y;
+}
+
+/* A range that ends between a free pair's frames, and one that ends between an owned frame and its free neighbour. */
 static void check_odd_end(struct conform *c)
 {
-    struct hv_host h;
-    struct hv_mark_result res[8];
+    enum { N = 4096 };
     struct mfn_range r = conform_unowned_run(c, 16, 16);
-    EXPECT_OK(c, c->ops->host(c->be, &h, &c->err));
-    EXPECT(c, mfn_range_pages(r) == 16, "no free run");
-    if (!h.descending_needed || h.pcpus < 2) {
-        conform_skip(c, "this machine needs no care");
-        return;
+    mfn_t *list = calloc(N, sizeof *list);
+    size_t given = 0, done = 0, at = N;
+    struct hv_mark_result res[2];
+    uint8_t flag[2] = { 0 };
+    uint64_t onlined = 0;
+    uint32_t node = conform_node_with(c, 2 * N);
+    WANT(c, mfn_range_pages(r) == 16, "no free run");
+    if (one_cpu(c) || !c->pv_name) {
+        conform_skip(c, "one CPU, or no PV guest to allocate with");
+        goto out;
     }
-    struct mfn_range part = { r.start, mfn_add(r.start, 7) };
-    fs_status_t s = c->ops->mark_offline(c->be, part, res, &c->err);
-    EXPECT(c, s == FS_BAD_RANGE, "an odd end: %s", fs_status_name(s));
+    mark_and_return(c, (struct mfn_range){ r.start, mfn_add(r.start, 7) });
+    WANT_OK(c, c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages + N, &c->err));
+    WANT_OK(c, c->ops->increase(c->be, c->pv.domid, node, N, list, &given, &c->err));
+    qsort(list, given, sizeof *list, by_mfn);
+    for (size_t i = 0; i + 1 < given && at == N; i++) {
+        at = list[i].n % 2 == 0 && list[i + 1].n == list[i].n + 1 ? i : N;
+    }
+    WANT(c, at < N, "no aligned pair among %d new frames", N);
+    mfn_t low = list[at], high = list[at + 1];
+    list[at + 1] = list[given - 1];
+    WANT_OK(c, c->ops->decrease(c->be, c->pv.domid, &high, 1, &done, &c->err));
+    given--;
+    struct mfn_range pair = { low, mfn_add(low, 2) };
+    WANT_OK(c, c->ops->mark_offline(c->be, (struct mfn_range){ low, high }, res, &c->err));
+    WANT_OK(c, c->ops->query_offline(c->be, pair, flag, &c->err));
+    struct hv_host h;
+    WANT_OK(c, c->ops->host(c->be, &h, &c->err));
+    if (h.descending_needed) {
+        WANT(c, res[0].mark == HV_MARK_FAILED && flag[0] == 0 && flag[1] == 0, "mark %u, flags %u %u", res[0].mark, flag[0], flag[1]);
+    } else {
+        WANT_OK(c, c->ops->mark_online(c->be, pair, &onlined, &c->err));
+    }
+out:
+    if (given && c->ops->decrease(c->be, c->pv.domid, list, given, &done, &c->err) != FS_OK) {
+        conform_fail(c, __FILE__, __LINE__, "decrease: %s", c->err.text);
+    }
+    if (c->pv_name) {
+        (void)c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages, &c->err);
+    }
+    free(list);
 }
 
 static void mark_guest(struct conform *c, const struct hv_domain *d)
