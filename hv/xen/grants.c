@@ -58,8 +58,8 @@ static fs_status_t size_of(struct xen_be *x, uint16_t domid, uint32_t *frames, i
 /* I1 */
 static fs_status_t refresh(struct xen_be *x, struct hv_grants *g, struct fs_error *err)
 {
-    uint32_t frames;
-    int version;
+    uint32_t frames = 0;
+    int version = 0;
     fs_status_t s = size_of(x, g->domid, &frames, &version, err);
     if (s != FS_OK || (frames == g->frames && version == g->version)) {
         return s;
