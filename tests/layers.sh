@@ -4,9 +4,10 @@
 # Rules (doc/DESIGN.md, "Layout"):
 #   L1  include/         nothing of ours but include/.
 #   L2  hv/*.c           include/, hv/*.h; never a backend's headers, never guest/.
-#   L3  hv/xen, hv/embedded   include/, hv/backend.h with what it includes, and their own folder.
+#   L3  hv/xen, hv/embedded   include/, hv/backend.h, hv/range.h (sets of frames, which backend.h speaks in), and their own folder.
 #   L4  tools/           include/, hv/hv.h, and their own.
-#   L5  guest/lib        include/, itself.       guest/mm   include/, guest/lib, guest/arch/arch.h, its own layer and those below.
+#   L5  guest/lib        include/, guest/arch/arch.h (the seam), itself.
+#       guest/mm         those and guest/lib, its own layer and the layers below.
 #       guest/arch, guest/workload   include/ and guest/, never hv/.
 #   L6  only hv/xen names libxenctrl's headers; every header compiles by itself.
 # Layers of guest/mm: the table below; a file that is not in it says "Layer: Ln" in its opening comment.
@@ -15,7 +16,7 @@ cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
 
 readonly FLAGS=(-std=gnu11 -D_GNU_SOURCE -Iinclude -D__XEN_TOOLS__ -D__XEN_INTERFACE_VERSION__=0x00041100 '-DFRAMESHIFT_VERSION="0"')
 declare -A MM_LAYER=(
-    [page]=0 [pageblock]=1 [zone]=1 [buddy]=1 [pcp]=1
+    [status]=0 [gfp]=0 [page]=0 [pageblock]=1 [zone]=1 [buddy]=1 [pcp]=1 [page_alloc]=1
     [isolation]=2 [rmap]=2 [slab]=2 [lru]=2
     [vma]=3 [fault]=3 [swap]=3 [pagecache]=3 [migrate]=3
     [compaction]=4 [reclaim]=4 [mempolicy]=4 [hotplug]=5 [shrink]=5
@@ -59,10 +60,10 @@ mm_layer() {
 allowed() {
     case $1 in
         include/*) [[ $2 == include/* ]] ;;
-        hv/xen/* | hv/embedded/*) [[ $2 == include/* || $2 == hv/backend.h || ${2%/*} == "${1%/*}" ]] ;;
+        hv/xen/* | hv/embedded/*) [[ $2 == include/* || $2 == hv/backend.h || $2 == hv/range.h || ${2%/*} == "${1%/*}" ]] ;;
         hv/*) [[ $2 == include/* || $2 == hv/*.h && $2 != hv/*/* ]] ;;
         tools/*) [[ $2 == include/* || $2 == hv/hv.h || $2 == tools/*.h ]] ;;
-        guest/lib/*) [[ $2 == include/* || $2 == guest/lib/* ]] ;;
+        guest/lib/*) [[ $2 == include/* || $2 == guest/lib/* || $2 == guest/arch/arch.h ]] ;;
         guest/mm/*) [[ $2 == include/* || $2 == guest/lib/* || $2 == guest/arch/arch.h ]] || mm_allowed "$1" "$2" ;;
         guest/*) [[ $2 == include/* || $2 == guest/* ]] ;;
     esac
