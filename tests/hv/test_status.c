@@ -167,6 +167,24 @@ static void check_table(void)
     hv_backend_check(&table.ops);
 }
 
+/* Members that a machine may do without; adding one here is to be a decision. */
+static bool is_optional(size_t member)
+{
+    static const size_t optional[] = {
+        offsetof(struct hv_backend_ops, frame_refs),
+        offsetof(struct hv_backend_ops, grants_begin),
+        offsetof(struct hv_backend_ops, grants_read),
+        offsetof(struct hv_backend_ops, grants_end),
+    };
+
+    for (size_t i = 0; i < FS_ARRAY_SIZE(optional); i++) {
+        if (optional[i] == member * sizeof(void *)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void every_missing_member_is_found(void **state)
 {
     char text[1024];
@@ -175,7 +193,7 @@ static void every_missing_member_is_found(void **state)
     for (missing = 0; missing <= FS_ARRAY_SIZE(table.members); missing++) {
         int status = in_child(check_table, text, sizeof(text));
 
-        if (missing < FS_ARRAY_SIZE(table.members)) {
+        if (missing < FS_ARRAY_SIZE(table.members) && !is_optional(missing)) {
             assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
             assert_non_null(strstr(text, "ops->"));
         } else {
