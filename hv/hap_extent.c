@@ -32,7 +32,8 @@
 
 #define CHUNK_EXTENTS 16u               /* one journal record */
 #define GIVE_UP_AFTER 4u                /* extents in a row that could not be had whole, or took too long */
-#define PAUSE_FACTOR  2u                /* how far an extent's mean pause may be above the limit */
+#define PAUSE_FACTOR  2u                /* how far an extent's mean pause may be above the limit that was asked for */
+#define DEFAULT_PAUSE_FACTOR 8u         /* the same where none was: superpages are lost for good, a pause is over soon */
 
 struct extent {
     size_t index;                       /* of its first frame in the list */
@@ -364,7 +365,9 @@ static fs_status_t journal_done(struct hap_job *job, struct fs_error *err)
 /* Superpages are worth something, a promise about pauses more. */
 static bool too_long(const struct hap_job *job)
 {
-    return job->extent_ns > job->pauses.limit_ns * PAUSE_FACTOR;
+    bool asked = job->ctx->options && job->ctx->options->max_pause_ns != 0;
+
+    return job->extent_ns > job->pauses.limit_ns * (asked ? PAUSE_FACTOR : DEFAULT_PAUSE_FACTOR);
 }
 
 fs_status_t hap_extent_all(struct hap_job *job, struct fs_error *err)

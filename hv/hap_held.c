@@ -54,7 +54,7 @@ static fs_status_t look(struct hap_job *job, uint64_t gfn, uint32_t index, const
         h->list = grown;
         h->capacity = capacity;
     }
-    c.array_fresh = hap_shape_array(page);
+    c.likely = hap_shape_array(page) || hap_shape_control(page, hap_ports_limit(h->ports)) || c.kinds & HAP_KIND_VCPU;
     c.array_agrees = c.kinds & HAP_KIND_ARRAY && hap_ports_agree(h->ports, page);
     c.mfn = index == HAP_NO_INDEX ? FS_FRAME_NONE : job->list[index].mfn.n;
     h->list[h->count++] = c;

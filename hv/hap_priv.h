@@ -77,7 +77,7 @@ struct hap_candidate {
     uint32_t index;                 /* in hap_job.list, or HAP_NO_INDEX: outside the range */
     uint8_t kinds;                  /* enum hap_kind, or-ed */
     uint8_t verdict;                /* enum hap_verdict */
-    bool array_fresh;               /* has also the narrow shape of an event array page */
+    bool likely;                    /* has a narrower shape too: asked about first */
     bool array_agrees;              /* agrees with what Xen says of its channels */
     uint64_t type_count;            /* where HELD */
 };
@@ -118,8 +118,10 @@ struct hap_job {
     uint32_t *by_gfn;               /* indices sorted by gfn */
     size_t count;
 
+    struct hv_grants *grants;       /* the watch, where the machine has one */
     uint64_t *busy;                 /* gfns that a grant or a ring names, sorted */
     size_t busy_count, busy_capacity;
+    uint64_t rings[2];              /* gfns of the xenstore and the console ring, or FS_FRAME_NONE */
 
     uint64_t window_gfn;
     uint64_t max_pages_before;
@@ -191,8 +193,11 @@ fs_status_t hap_refs(struct hap_job *job, const mfn_t *mfns, size_t count, struc
 fs_status_t hap_ports_read(struct hap_job *job, struct fs_error *err) FS_MUST_CHECK;
 void hap_ports_free(struct hap_ports *p);
 bool hap_ports_agree(const struct hap_ports *p, const void *page);
-/* Give each candidate a verdict.  wide: ask about every page that could be an event array and agrees with the state of the
- * channels, not only about those that are nearly all masked.  *complete, or in words what is missing. */
+/* Below this number are the channels in use. */
+uint32_t hap_ports_limit(const struct hap_ports *p);
+/* Give each candidate a verdict, as long as it is open whether Xen holds another page of its kind.  wide: ask also about
+ * every page that could be an event array and agrees with the state of the channels, not only about likely ones.
+ * *complete, or in words what is missing. */
 fs_status_t hap_held_ask(struct hap_job *job, bool wide, bool *complete, char *missing, size_t missing_bytes,
                          struct fs_error *err) FS_MUST_CHECK;
 

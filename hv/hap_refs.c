@@ -29,6 +29,7 @@
 #define INDICES_MAX    (PORTS_MAX / WORDS_PER_PAGE)
 #define VCPUS_MAX      512u
 #define TRIES          4u
+#define ASK_BATCH      16u
 #define WIDE_MAX       20000u           /* frames that are asked about at all: a minute or so */
 
 #define PORT_VALID(s)  (((s) & 0x80u) != 0)
@@ -86,6 +87,11 @@ fs_status_t hap_ports_read(struct hap_job *job, struct fs_error *err)
         }
     }
     return FS_OK;
+}
+
+uint32_t hap_ports_limit(const struct hap_ports *p)
+{
+    return (uint32_t)p->count;
 }
 
 void hap_ports_free(struct hap_ports *p)
@@ -151,30 +157,6 @@ static fs_status_t ask_batch(struct hap_job *job, const uint32_t *cands, size_t 
     return st;
 }
 
-static fs_status_t ask_all(struct hap_job *job, bool wide, struct fs_error *err)
-{
-    struct hap_held *h = &job->held;
-    uint32_t cands[64];
-    size_t n = 0, asked = 0;
-    fs_status_t st = FS_OK;
-
-    for (size_t i = 0; i < h->count && st == FS_OK && asked < WIDE_MAX; i++) {
-        struct hap_candidate *c = &h->list[i];
-        bool worth = c->kinds != HAP_KIND_ARRAY || c->array_fresh || (wide && c->array_agrees);
-
-        if ((c->verdict != HAP_UNASKED && c->verdict != HAP_UNCLEAR) || c->mfn == FS_FRAME_NONE || !worth) {
-            continue;
-        }
-        cands[n++] = (uint32_t)i;
-        asked++;
-        if (n == FS_ARRAY_SIZE(cands)) {
-            st = ask_batch(job, cands, n, err);
-            n = 0;
-        }
-    }
-    return n > 0 && st == FS_OK ? ask_batch(job, cands, n, err) : st;
-}
-
 struct tally { uint64_t vcpus, controls, arrays; };
 
 /* A page counts for what it most likely is: two kinds in one page would only make the count fall short, i.e. safer. */
@@ -197,6 +179,41 @@ static struct tally tally(const struct hap_held *h)
         }
     }
     return t;
+}
+
+/* May Xen hold a page of this candidate's kind that is not yet known? */
+static bool open_question(const struct hap_job *job, const struct hap_candidate *c, const struct tally *t, bool wide)
+{
+    return (c->kinds & HAP_KIND_VCPU && t->vcpus < job->dom.vcpus)
+        || (c->kinds & HAP_KIND_CONTROL && t->controls < job->dom.vcpus)
+        || (c->kinds & HAP_KIND_ARRAY && (c->likely || (wide && c->array_agrees)));
+}
+
+/* The likely ones first: once every vCPU's page is known, no other can be one (hap_held.c, I4), and the rest need no asking. */
+static fs_status_t ask_all(struct hap_job *job, bool likely, bool wide, size_t *asked, struct fs_error *err)
+{
+    struct hap_held *h = &job->held;
+    uint32_t cands[ASK_BATCH];
+    size_t n = 0;
+    struct tally t = tally(h);
+    fs_status_t st = FS_OK;
+
+    for (size_t i = 0; i < h->count && st == FS_OK && *asked < WIDE_MAX; i++) {
+        const struct hap_candidate *c = &h->list[i];
+
+        if ((c->verdict != HAP_UNASKED && c->verdict != HAP_UNCLEAR) || c->mfn == FS_FRAME_NONE || c->likely != likely
+            || !open_question(job, c, &t, wide)) {
+            continue;
+        }
+        cands[n++] = (uint32_t)i;
+        ++*asked;
+        if (n == ASK_BATCH) {
+            st = ask_batch(job, cands, n, err);
+            t = tally(h);
+            n = 0;
+        }
+    }
+    return n > 0 && st == FS_OK ? ask_batch(job, cands, n, err) : st;
 }
 
 static void compare(struct hap_job *job, const struct hap_ports *p, char *missing, size_t bytes)
@@ -227,7 +244,12 @@ fs_status_t hap_held_ask(struct hap_job *job, bool wide, bool *complete, char *m
         (void)snprintf(missing, missing_bytes, "%u vCPUs, %u online", job->dom.vcpus, job->dom.vcpus_online);
         return FS_OK;
     }
-    fs_status_t st = ask_all(job, wide, err);
+    size_t asked = 0;
+    fs_status_t st = ask_all(job, true, wide, &asked, err);
+    if (st == FS_OK) {
+        st = ask_all(job, false, wide, &asked, err);
+    }
+    mover_phase(job->report, "held.asked", 0, asked);
     if (st == FS_UNSUPPORTED) {
         (void)snprintf(missing, missing_bytes, "Xen cannot be asked (%.120s)", err ? err->text : "");
         return FS_OK;

@@ -40,7 +40,7 @@ bool hap_busy(const struct hap_job *job, uint64_t gfn)
     return job->busy_count > 0 && bsearch(&gfn, job->busy, job->busy_count, sizeof(gfn), by_value) != NULL;
 }
 
-static fs_status_t busy_from(struct hap_job *job, const struct hv_special *specials, size_t count, struct fs_error *err)
+static fs_status_t busy_room(struct hap_job *job, size_t count, struct fs_error *err)
 {
     if (count > job->busy_capacity) {
         uint64_t *grown = realloc(job->busy, (count + 256) * sizeof(*grown));
@@ -52,11 +52,38 @@ static fs_status_t busy_from(struct hap_job *job, const struct hv_special *speci
         job->busy_capacity = count + 256;
     }
     job->busy_count = 0;
-    for (size_t i = 0; i < count; i++) {
+    return FS_OK;
+}
+
+static fs_status_t busy_from(struct hap_job *job, const struct hv_special *specials, size_t count, struct fs_error *err)
+{
+    fs_status_t st = busy_room(job, count, err);
+
+    for (size_t i = 0; i < count && st == FS_OK; i++) {
         if (specials[i].gfn != FS_FRAME_NONE && specials[i].kind != HV_SPECIAL_IOREQ) {
             job->busy[job->busy_count++] = specials[i].gfn;
         }
     }
+    qsort(job->busy, job->busy_count, sizeof(*job->busy), by_value);
+    return st;
+}
+
+/* The rings stay what they were found to be; only grants come and go. */
+static fs_status_t busy_from_watch(struct hap_job *job, struct fs_error *err)
+{
+    const uint64_t *gfns;
+    size_t count;
+    fs_status_t st = job->ops->grants_read(job->be, job->grants, &gfns, &count, err);
+
+    if (st == FS_OK) {
+        st = busy_room(job, count + FS_ARRAY_SIZE(job->rings), err);
+    }
+    if (st != FS_OK) {
+        return st;
+    }
+    memcpy(job->busy, gfns, count * sizeof(*gfns));
+    memcpy(job->busy + count, job->rings, sizeof(job->rings));
+    job->busy_count = count + FS_ARRAY_SIZE(job->rings);
     qsort(job->busy, job->busy_count, sizeof(*job->busy), by_value);
     return FS_OK;
 }
@@ -65,8 +92,11 @@ fs_status_t hap_busy_refresh(struct hap_job *job, struct fs_error *err)
 {
     struct hv_special *specials = NULL;
     size_t count = 0;
-    fs_status_t st = job->ops->specials(job->be, job->domid, &specials, &count, err);
 
+    if (job->grants) {
+        return busy_from_watch(job, err);
+    }
+    fs_status_t st = job->ops->specials(job->be, job->domid, &specials, &count, err);
     if (st == FS_OK) {
         st = busy_from(job, specials, count, err);
     }
@@ -114,7 +144,7 @@ static fs_status_t job_init(struct hap_job *job, const struct mover_ctx *ctx, co
 {
     *job = (struct hap_job){
         .ctx = ctx, .be = ctx->be, .ops = ctx->be->ops, .domid = dom->domid, .dom = *dom, .result = result,
-        .report = result->report, .list = list, .count = count,
+        .report = result->report, .list = list, .count = count, .rings = { FS_FRAME_NONE, FS_FRAME_NONE },
     };
     if (count >= UINT32_MAX) {
         return fs_fail(err, FS_BAD_RANGE, "%zu frames are too many for one move", count);
@@ -138,6 +168,9 @@ static fs_status_t job_init(struct hap_job *job, const struct mover_ctx *ctx, co
 
 static void job_free(struct hap_job *job)
 {
+    if (job->grants) {
+        job->ops->grants_end(job->be, job->grants);
+    }
     hap_held_free(job);
     free(job->gfns);
     free(job->states);
@@ -188,6 +221,9 @@ static fs_status_t set_aside_rings(struct hap_job *job, struct fs_error *err)
     for (size_t i = 0; i < count && st == FS_OK; i++) {
         uint32_t index = index_of_gfn(job, specials[i].gfn);
 
+        if (specials[i].kind == HV_SPECIAL_XENSTORE || specials[i].kind == HV_SPECIAL_CONSOLE) {
+            job->rings[specials[i].kind == HV_SPECIAL_CONSOLE] = specials[i].gfn;
+        }
         if (index == HAP_NO_INDEX) {
             continue;
         }
@@ -203,6 +239,9 @@ static fs_status_t set_aside_rings(struct hap_job *job, struct fs_error *err)
         st = busy_from(job, specials, count, err);
     }
     free(specials);
+    if (st == FS_OK && job->ops->grants_begin) {
+        st = job->ops->grants_begin(job->be, job->domid, &job->grants, err);
+    }
     return st;
 }
 
