@@ -13,11 +13,12 @@ run frameshift evacuate "$node" --dry-run >$RESULTS/plan.txt 2>&1 || { cat $RESU
 stage planned
 
 # shellcheck disable=SC2086
-frameshift evacuate "$node" --json --verify ${DRILL_OPTIONS:-} >$RESULTS/events.jsonl 2>$RESULTS/evacuate.err
+frameshift evacuate "$node" --verify "--json=$RESULTS/events.jsonl" ${DRILL_OPTIONS:-} >$RESULTS/report.txt 2>$RESULTS/evacuate.err
 status=$?
 stage evacuated
-grep '"type": *"report"' $RESULTS/events.jsonl | tail -n 1 >$RESULTS/report.json
+grep '"type":"report"' $RESULTS/events.jsonl | tail -n 1 >$RESULTS/report.json
 [ $status -eq 0 ] || [ $status -eq 1 ] || { cat $RESULTS/evacuate.err >>$STATE/dom0.log; fail "evacuate ended with $status"; }
+[ -s $RESULTS/report.json ] || fail "evacuate wrote no report"
 
 sleep "$check_s"
 guests_ok 60 || fail "a guest is not well after the evacuation"

@@ -119,6 +119,24 @@ readonly PANIC_PATTERN='Panic on CPU|Xen BUG at|Xen call trace|FATAL PAGE FAULT|
 readonly HANG_PATTERN='rcu: INFO: rcu.* detected stalls|rcu: INFO: rcu.*self-detected stall|Watchdog timer detects|soft lockup'
 
 # qemu_run: starts QEMU and waits (Q2). Sets QEMU_END to: off (it ended), limit, fatal.
+# qemu_slot: waits for one of BOOTS places; the lock is held until this script ends.
+#   Q3  at most BOOTS machines run at once, whoever started them: on a host that emulates more than it has processors for, times and
+#       time limits mean nothing, and that is what makes a test host flaky.
+qemu_slot() {
+    local slot told=0
+    mkdir -p "$CACHE/locks"
+    while :; do
+        for ((slot = 1; slot <= ${FRAMESHIFT_BOOTS:-2}; slot++)); do
+            exec 8>"$CACHE/locks/boot-$slot"
+            flock -n 8 && return 0
+            exec 8>&-
+        done
+        ((told)) || log "waiting: ${FRAMESHIFT_BOOTS:-2} machines run already (FRAMESHIFT_BOOTS)"
+        told=1
+        sleep 1
+    done
+}
+
 qemu_run() {
     local deadline
     deadline=$((SECONDS + TIME_LIMIT))
