@@ -32,7 +32,7 @@
 
 #define CHUNK_EXTENTS 16u               /* one journal record */
 #define GIVE_UP_AFTER 4u                /* extents in a row that could not be had whole, or took too long */
-#define PAUSE_FACTOR  2u                /* how far an extent's mean pause may be above the limit that was asked for */
+#define PAUSE_FACTOR  2u                /* how far their pauses may be above the limit that was asked for */
 #define DEFAULT_PAUSE_FACTOR 8u         /* the same where none was: superpages are lost for good, a pause is over soon */
 
 struct extent {
@@ -42,6 +42,7 @@ struct extent {
     mfn_t mfns[FS_SP_PAGES];
     int page_err[FS_SP_PAGES];
     uint8_t *old, *new;
+    uint64_t pause_ns;
     bool emptied;                       /* something of it has left the old frames */
     bool whole;                         /* ended as a new extent */
 };
@@ -297,14 +298,9 @@ static fs_status_t prepare(struct hap_job *job, struct extent *e, struct fs_erro
     return job->ops->m2p(job->be, e->mfns, FS_SP_PAGES, e->now_gfns, err);
 }
 
-static void average(struct hap_job *job, uint64_t ns)
-{
-    job->extent_ns = job->extent_ns == 0 ? ns : (job->extent_ns * 3 + ns) / 4;
-}
-
 static fs_status_t extent_run(struct hap_job *job, struct extent *e, struct fs_error *err)
 {
-    uint64_t began = job->ops->clock_ns(job->be), pause_ns = 0;
+    uint64_t began = job->ops->clock_ns(job->be);
     fs_status_t st = prepare(job, e, err);
 
     if (st != FS_OK || !fits_before(job, e)) {
@@ -318,11 +314,10 @@ static fs_status_t extent_run(struct hap_job *job, struct extent *e, struct fs_e
     if (st == FS_NEEDS_RECOVER || st == FS_GUEST_GONE) {
         goto out;                                           /* paused, as the control page says */
     }
-    fs_status_t un = hap_unpause(job, 0, &pause_ns, err);
+    fs_status_t un = hap_unpause(job, 0, &e->pause_ns, err);
     st = st == FS_OK ? un : st;
-    mover_event(job->ctx, EV_PAUSE, job->domid, pause_ns, e->emptied ? FS_SP_PAGES : 0, NULL);
+    mover_event(job->ctx, EV_PAUSE, job->domid, e->pause_ns, e->emptied ? FS_SP_PAGES : 0, NULL);
     if (un == FS_OK && e->emptied) {
-        average(job, pause_ns);
         fs_status_t rel = release(job, e, err);
         st = st == FS_OK ? rel : st;
     }
@@ -363,11 +358,11 @@ static fs_status_t journal_done(struct hap_job *job, struct fs_error *err)
 }
 
 /* Superpages are worth something, a promise about pauses more. */
-static bool too_long(const struct hap_job *job)
+static bool too_long(const struct hap_job *job, const struct extent *e)
 {
     bool asked = job->ctx->options && job->ctx->options->max_pause_ns != 0;
 
-    return job->extent_ns > job->pauses.limit_ns * (asked ? PAUSE_FACTOR : DEFAULT_PAUSE_FACTOR);
+    return e->pause_ns > job->pauses.limit_ns * (asked ? PAUSE_FACTOR : DEFAULT_PAUSE_FACTOR);
 }
 
 fs_status_t hap_extent_all(struct hap_job *job, struct fs_error *err)
@@ -396,14 +391,15 @@ fs_status_t hap_extent_all(struct hap_job *job, struct fs_error *err)
             memset(e, 0, sizeof(*e));
             e->index = at;
             st = extent_run(job, e, err);
-            bad = (e->emptied && !e->whole) || too_long(job) ? bad + 1 : 0;
+            bad = (e->emptied && !e->whole) || too_long(job, e) ? bad + 1 : 0;
             at += FS_SP_PAGES;
         }
     }
     if (st == FS_OK && bad >= GIVE_UP_AFTER) {
-        mover_event(job->ctx, EV_WARNING, job->domid, job->extent_ns, job->pauses.limit_ns,
-                    too_long(job) ? "a 2 MiB extent takes longer than --max-pause allows: the rest is moved in 4 KiB frames"
-                                  : "no whole 2 MiB extent outside the range: the rest is moved in 4 KiB frames");
+        job->extents_given_up = true;
+        mover_event(job->ctx, EV_WARNING, job->domid, e->pause_ns, job->pauses.limit_ns,
+                    e->whole ? "2 MiB extents take longer than --max-pause allows: the rest is moved in 4 KiB frames"
+                             : "no whole 2 MiB extents outside the range: the rest is moved in 4 KiB frames");
     }
     if (st == FS_OK && began < job->report->moved) {
         st = journal_done(job, err);

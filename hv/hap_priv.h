@@ -77,7 +77,7 @@ struct hap_candidate {
     uint32_t index;                 /* in hap_job.list, or HAP_NO_INDEX: outside the range */
     uint8_t kinds;                  /* enum hap_kind, or-ed */
     uint8_t verdict;                /* enum hap_verdict */
-    bool likely;                    /* has a narrower shape too: asked about first */
+    uint8_t likely;                 /* kinds of which it has a narrower shape too: asked about first */
     bool array_agrees;              /* agrees with what Xen says of its channels */
     uint64_t type_count;            /* where HELD */
 };
@@ -98,6 +98,7 @@ struct hap_pauses {
     uint64_t *ns;                   /* every pause, for the percentiles */
     size_t count, capacity;
     uint64_t limit_ns, begin_ns;
+    uint64_t unpause_ns;            /* the shortest unpause call so far */
     uint64_t total_ns, max_ns;
     uint32_t depth;                 /* our pauses in force: 0 or 1 */
 };
@@ -134,7 +135,7 @@ struct hap_job {
     struct hap_held held;
     struct hap_pauses pauses;
     uint32_t batch_pages;           /* adaptive */
-    uint64_t extent_ns;             /* moving average of an extent's pause; 0 none yet */
+    bool extents_given_up;          /* they take too long, or none is to be had */
     bool final;                     /* the last pass: what looks held is asked about in its pause */
     uint64_t late_writes;           /* old frames written to after the switch (checked with verify) */
 };

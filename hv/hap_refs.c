@@ -186,7 +186,7 @@ static bool open_question(const struct hap_job *job, const struct hap_candidate 
 {
     return (c->kinds & HAP_KIND_VCPU && t->vcpus < job->dom.vcpus)
         || (c->kinds & HAP_KIND_CONTROL && t->controls < job->dom.vcpus)
-        || (c->kinds & HAP_KIND_ARRAY && (c->likely || (wide && c->array_agrees)));
+        || (c->kinds & HAP_KIND_ARRAY && (c->likely & HAP_KIND_ARRAY || (wide && c->array_agrees)));
 }
 
 /* The likely ones first: once every vCPU's page is known, no other can be one (hap_held.c, I4), and the rest need no asking. */
@@ -201,7 +201,7 @@ static fs_status_t ask_all(struct hap_job *job, bool likely, bool wide, size_t *
     for (size_t i = 0; i < h->count && st == FS_OK && *asked < WIDE_MAX; i++) {
         const struct hap_candidate *c = &h->list[i];
 
-        if ((c->verdict != HAP_UNASKED && c->verdict != HAP_UNCLEAR) || c->mfn == FS_FRAME_NONE || c->likely != likely
+        if ((c->verdict != HAP_UNASKED && c->verdict != HAP_UNCLEAR) || c->mfn == FS_FRAME_NONE || (c->likely != 0) != likely
             || !open_question(job, c, &t, wide)) {
             continue;
         }

@@ -332,7 +332,7 @@ static fs_status_t move_extents(struct hap_job *job, struct fs_error *err)
         uint64_t before = job->report->superpages_after;
 
         st = hap_extent_all(job, err);
-        if (job->report->superpages_after == before || job->report->superpages_after == job->report->superpages_before) {
+        if (job->extents_given_up || job->report->superpages_after == before) {
             break;
         }
     }
