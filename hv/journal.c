@@ -225,7 +225,7 @@ static fs_status_t scan(const struct journal *j, uint64_t offset, uint64_t bytes
             return io_fail(j, "read", err);
         }
         *crc = crc_of(*crc, buffer, n);
-        if (*zero && (buffer[0] || memcmp(buffer, buffer + 1, (size_t)n - 1))) {
+        if (*zero && (buffer[0] || memcmp(buffer, buffer + 1, (size_t)n - 1) != 0)) {
             *zero = false;
         }
         offset += n;
@@ -301,7 +301,7 @@ static fs_status_t load_file_header(struct journal *j, struct fs_error *err)
     if (read_at(j->fd, 0, &h, sizeof(h))) {
         return io_fail(j, "read", err);
     }
-    if (memcmp(h.magic, want.magic, sizeof(h.magic)) || h.crc != crc_of(0, &h, offsetof(struct file_header, crc))) {
+    if (memcmp(h.magic, want.magic, sizeof(h.magic)) != 0 || h.crc != crc_of(0, &h, offsetof(struct file_header, crc))) {
         return damaged(j, 0, "the file's header is wrong", err);
     }
     if (h.format != FORMAT) {
@@ -359,7 +359,7 @@ static fs_status_t load(struct journal *j, uint64_t *size, struct fs_error *err)
 
 static fs_status_t open_existing(struct journal *j, struct fs_error *err)
 {
-    uint64_t size;
+    uint64_t size = 0;
     fs_status_t s = state_dir_file(j->dir_fd, j->path, JOURNAL_NAME, O_RDWR, &j->fd, err);
 
     if (s) {

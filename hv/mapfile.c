@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "frameshift/assert.h"
 #include "range.h"
 #include "topology_priv.h"
 
@@ -189,7 +190,7 @@ static fs_status_t parse_name(const struct map *m, const char *what, const char 
 static fs_status_t parse_word(struct map *m, const char *word)
 {
     struct hv_dimm *d = &m->t->dimms[m->t->count - 1];
-    struct mfn_range range;
+    struct mfn_range range = { MFN_NONE, MFN_NONE };
     uint64_t number;
     char *end;
 
@@ -229,7 +230,7 @@ static fs_status_t parse_line(struct map *m, char *text)
     if (!word) {
         return FS_OK;
     }
-    if (strcasecmp(word, "dimm")) {
+    if (strcasecmp(word, "dimm") != 0) {
         return BAD(m, "a line begins with \"dimm\" or \"#\", not with \"%.60s\"", word);
     }
     word = next_word(&text, &bad);
@@ -294,6 +295,7 @@ static fs_status_t group(struct map *m)
 {
     struct hv_topology *t = m->t;
 
+    ASSERT(m->infos && t->dimms);
     for (size_t i = 0; i < t->count; i++) {
         for (size_t k = 0; k < i; k++) {
             const bool same = *m->infos[i].set && !strcasecmp(m->infos[i].set, m->infos[k].set);
@@ -317,6 +319,7 @@ static fs_status_t check_ranges(struct map *m)
 {
     struct hv_topology *t = m->t;
 
+    ASSERT(m->infos && t->dimms);
     for (size_t i = 0; i < t->count; i++) {
         struct hv_dimm *d = &t->dimms[i];
         uint64_t members = 0;

@@ -109,6 +109,7 @@ fs_status_t mfn_set_add(struct mfn_range_set *set, struct mfn_range r)
     size_t to = first_starting_after(set, r.end.n);
 
     if (from < to) {                    /* it touches some: they become one */
+        ASSERT(set->ranges);            /* I2 */
         if (set->ranges[from].start.n < r.start.n) {
             r.start = set->ranges[from].start;
         }
@@ -139,6 +140,7 @@ fs_status_t mfn_set_remove(struct mfn_range_set *set, struct mfn_range r)
     if (from >= to) {
         return FS_OK;
     }
+    ASSERT(set->ranges);                /* I2 */
     if (set->ranges[from].start.n < r.start.n) {
         left[count++] = (struct mfn_range){ set->ranges[from].start, r.start };
     }

@@ -173,7 +173,7 @@ fs_status_t srat_parse(const uint8_t *table, size_t bytes, struct srat *out)
     if (!bytes) {
         return drop(out, "there is none");
     }
-    if (bytes < HEADER_BYTES || memcmp(table, "SRAT", 4) || table_u32(table + 4) < HEADER_BYTES) {
+    if (bytes < HEADER_BYTES || memcmp(table, "SRAT", 4) != 0 || table_u32(table + 4) < HEADER_BYTES) {
         return drop(out, "its header is wrong");
     }
     struct reader r = { .table = table, .bytes = table_u32(table + 4), .revision = table[8], .out = out };

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frameshift/assert.h"
 #include "range.h"
 #include "topology_priv.h"
 
@@ -76,6 +77,7 @@ static size_t dimm_of(struct builder *b, uint16_t handle, const struct smbios_de
 {
     char name[HV_NAME_BYTES];
 
+    ASSERT(b->claims || !b->t->count);
     for (size_t i = 0; i < b->t->count; i++) {
         if (b->claims[i].handle == handle) {
             return i;
@@ -167,6 +169,7 @@ static fs_status_t group_by_claims(struct builder *b)
     unsigned unknown = 0, partnerless = 0, grouped = 0;
     bool *orphan = calloc(t->count + 1, sizeof(*orphan));
 
+    ASSERT(b->claims || !t->count);
     if (!orphan) {
         return FS_NO_MEMORY;
     }
@@ -211,6 +214,7 @@ static fs_status_t from_device_ranges(struct builder *b)
         }
     }
     group_by_ranges(b);
+    ASSERT(b->claims || !b->t->count);
     for (size_t i = 0; i < b->t->count; i++) {
         b->t->dimms[i].interleave_position = claims_place(&b->claims[i]) ? b->claims[i].position : 0;
     }
@@ -346,6 +350,7 @@ static fs_status_t check(struct builder *b, bool derived, bool *believed)
         (void)reject(b, "no DIMM in them");
         return FS_OK;
     }
+    ASSERT(b->claims);
     if (derived) {
         for (size_t i = 0; i < b->t->count; i++) {
             if (!b->claims[i].has_range) {

@@ -596,7 +596,8 @@ static void frame_targets(void **state)
     for (size_t i = 0; i < FS_ARRAY_SIZE(malformed); i++) {
         find_is(&t, malformed[i], FS_USAGE, 0, "is not a range of frames");
     }
-    const char *const unknown[] = { "", "set:", "set:1x", "set:-1", "node:", "node", "node:99999999999999999999", "DIMM", "NODE1/", "/DIMM1" };
+    const char *const unknown[] = { "", "set:", "set:1x", "set:-1", "node:", "node", "node:99999999999999999999", "DIMM", "NODE1/",
+                                    "/DIMM1" };
     for (size_t i = 0; i < FS_ARRAY_SIZE(unknown); i++) {
         find_is(&t, unknown[i], FS_NOT_FOUND, 0, "known: DIMM0, DIMM1, DIMM2, DIMM3, node:0, node:1, node:2, node:3");
     }
