@@ -155,6 +155,63 @@ struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum mig
     return alloc_whole(mm, z, order, type);
 }
 
+/* Take units out of one block, smallest free unit first; a unit is split once, not once a piece. */
+static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type, uint32_t n,
+                                struct page **out)
+{
+    uint32_t got = 0;
+
+    while (got < n) {
+        uint32_t mask = (uint32_t)mm_block(mm, block)->order_mask >> order << order, left, keep = 0;
+        unsigned have;
+        struct page *p;
+
+        if (mask == 0) {
+            break;
+        }
+        have = fs_ctz64(mask);
+        p = pageblock_first(mm, block, have);
+        pageblock_unlink(mm, z, p, have);
+        left = 1u << (have - order);
+        for (; keep < left && got < n; keep++) {
+            struct page *unit = p + ((uint64_t)keep << order);
+
+            page_set_word(unit, PAGE_WORD(PAGE_PCP, order, type, 0));
+            out[got++] = unit;
+        }
+        while (keep < left) {                   /* what is left goes back in the largest aligned units */
+            unsigned up = fs_ctz64(keep);
+
+            pageblock_link(mm, z, p + ((uint64_t)keep << order), order + up);
+            keep += 1u << up;
+        }
+    }
+    zone_count(z, ZC_alloc, got);
+    return got;
+}
+
+uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out)
+{
+    uint32_t got = 0;
+
+    while (got < n) {
+        uint32_t at = partial_block(mm, z, order, type);
+
+        if (at == BLOCKMAP_NONE) {
+            struct page *p = buddy_alloc(mm, z, order, type);      /* adopts or claims a block for the rest */
+
+            if (p == NULL) {
+                break;
+            }
+            page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
+            out[got++] = p;
+            continue;
+        }
+        got += bulk_from_block(mm, z, position_block(z, at), order, type, n - got, out + got);
+    }
+    return got;
+}
+
 /* The largest unit of at least order in blocks of type from; of those the one in the lowest block
  * (for a movable request: the highest). */
 static uint32_t largest_unit(const struct zone *z, unsigned order, enum migratetype from, bool low, unsigned *found)

@@ -13,6 +13,9 @@
  * changes to the type (kernel types).  NULL: neither exists. */
 struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type);
 
+/* Up to n units at once, as PAGE_PCP, each as buddy_alloc() would choose it; returns how many. pre: order < PAGEBLOCK_ORDER */
+uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out);
+
 /* Which foreign blocks a request may take from, in this order. */
 #define FALLBACK_KERNEL  0x1u       /* one kernel type from another */
 #define FALLBACK_TENANT  0x2u       /* movable from kernel blocks */

@@ -116,13 +116,14 @@ static void check_lists(struct walk *w, const struct block_count *c, uint32_t bl
 {
     const struct pageblock *pb = mm_block(w->mm, block);
     const struct page *first = mm_block_page(w->mm, block);
+    const struct page_link *links = mm_block_links(w->mm, block);
 
     for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
         uint16_t prev = PAGE_LINK_NONE;
         uint32_t n = 0;
 
-        for (uint16_t i = pb->head[o]; i != PAGE_LINK_NONE; i = first[i].free_next) {
-            if (i >= PAGEBLOCK_PAGES || n > PAGEBLOCK_PAGES || first[i].free_prev != prev) {
+        for (uint16_t i = pb->head[o]; i != PAGE_LINK_NONE; i = links[i].next) {
+            if (i >= PAGEBLOCK_PAGES || n > PAGEBLOCK_PAGES || links[i].prev != prev) {
                 fault(w, MM_FAULT_LIST_LINK, block_pfn(block).n + (i < PAGEBLOCK_PAGES ? i : 0), i, prev);
                 break;
             }
@@ -226,10 +227,10 @@ static void check_zone(struct walk *w, const struct zone *z)
         expect(w, MM_FAULT_ZONE_BLOCKS, block_pfn(z->first_block).n, z->blocks_of[t], w->blocks[t]);
     }
     for (unsigned cpu = 0; cpu < w->mm->cpus; cpu++) {
-        for (unsigned o = 0; o < PCP_ORDERS; o++) {
+        for (unsigned i = 0; i < PCP_LISTS; i++) {
             for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
-                check_pcp_list(w, &z->pcp[cpu].lists[o][t], o, t);
-                listed += (uint64_t)z->pcp[cpu].lists[o][t].count << o;
+                check_pcp_list(w, &z->pcp[cpu].lists[i][t], pcp_list_order(i), t);
+                listed += (uint64_t)z->pcp[cpu].lists[i][t].count << pcp_list_order(i);
             }
         }
     }

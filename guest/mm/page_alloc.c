@@ -69,9 +69,9 @@ static struct page *try_own(struct mm *mm, const struct request *r, enum waterma
     for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
         struct page *p = NULL;
 
-        if (r->order < PCP_ORDERS) {
+        if (pcp_serves(r->order, r->type)) {
             p = pcp_alloc(mm, z, r->order, r->type, mark, r->class, r->gfp);
-        } else if (zone_watermark_ok(z, r->order, mark, r->class, r->gfp)) {
+        } else if (zone_watermark_ok(z, r->order, 1, mark, r->class, r->gfp)) {
             spin_lock(&z->lock);
             p = buddy_alloc(mm, z, r->order, r->type);
             spin_unlock(&z->lock);
@@ -106,7 +106,7 @@ static struct page *try_highatomic(struct mm *mm, const struct request *r)
         struct page *p = NULL;
 
         spin_lock(&z->lock);
-        if (zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp)) {
+        if (zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp)) {
             p = buddy_alloc(mm, z, r->order, MIGRATE_HIGHATOMIC);
         }
         spin_unlock(&z->lock);
@@ -145,7 +145,7 @@ static struct page *try_foreign(struct mm *mm, const struct request *r, unsigned
         bool claimed = false;
 
         spin_lock(&z->lock);
-        if (zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp)) {
+        if (zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp)) {
             p = buddy_alloc_fallback(mm, z, r->order, r->type, allowed);
             claimed = p != NULL && mm_block(mm, page_block(p))->flags & PB_CLAIMED;
         }
@@ -166,7 +166,7 @@ static bool make_room(struct mm *mm, const struct request *r)
     struct zone *z;
 
     for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
-        bool enough = zone_watermark_ok(z, r->order, WMARK_MIN, r->class, r->gfp);
+        bool enough = zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp);
 
         if (enough && r->type != MIGRATE_MOVABLE && r->order <= PAGEBLOCK_ORDER && mm->hooks.clear_block != NULL
             && mm->hooks.clear_block(mm, z, r->type)) {
@@ -284,7 +284,7 @@ void page_put(struct mm *mm, struct page *p)
         return;
     }
     z = mm_block_zone(mm, page_block(p));
-    if (fs_likely(order < PCP_ORDERS)) {
+    if (fs_likely(pcp_serves(order, word_type(w)))) {
         pcp_free(mm, z, p, order);
         return;
     }

@@ -1,7 +1,7 @@
 /*
  * pageblock.c - the free lists of one pageblock, and its migratetype.
  *
- * Owns: pageblock.head, order_mask, free_pages, type; page.free_next/free_prev; the
+ * Owns: pageblock.head, order_mask, free_pages, type; section.links; the
  *   zone's area bits, free_units and free page counters.
  * Invariants:
  *   I1  a PAGE_FREE head of order < PAGEBLOCK_ORDER is on head[order] of its own block; one of
@@ -19,7 +19,6 @@
  *   ten bits and counts the block's units once (at most 256).
  */
 #include "pageblock.h"
-#include "frameshift/assert.h"
 
 void pageblock_init(struct pageblock *pb)
 {
@@ -41,75 +40,6 @@ void pageblock_count_reserved(struct mm *mm, uint32_t block)
     mm_block(mm, block)->reserved_pages = (uint16_t)n;
 }
 
-static void count_free(struct zone *z, enum migratetype type, uint64_t pages, bool more)
-{
-    uint64_t free = zone_free_pages(z);
-
-    if (type == MIGRATE_ISOLATE) {
-        z->isolated_free_pages = more ? z->isolated_free_pages + pages : z->isolated_free_pages - pages;
-    } else {
-        /* Only written under the zone lock; atomic for the readers. */
-        atomic_store_explicit(&z->free_pages, more ? free + pages : free - pages, memory_order_relaxed);
-    }
-}
-
-void pageblock_link(struct mm *mm, struct zone *z, struct page *p, unsigned order)
-{
-    uint32_t block = page_block(p);
-    struct pageblock *pb = mm_block(mm, block);
-    enum migratetype type = pageblock_type(mm, block);
-
-    page_set_word(p, PAGE_WORD(PAGE_FREE, order, 0, 0));
-    if (order < PAGEBLOCK_ORDER) {
-        uint16_t self = (uint16_t)page_block_index(p), next = pb->head[order];
-
-        p->free_prev = PAGE_LINK_NONE;
-        p->free_next = next;
-        if (next != PAGE_LINK_NONE) {
-            (p - self + next)->free_prev = self;
-        }
-        pb->head[order] = self;
-    }
-    if (!(pb->order_mask & (1u << order))) {
-        pb->order_mask = (uint16_t)(pb->order_mask | (1u << order));
-        blockmap_set(&z->area[order][type], block_position(z, block));
-    }
-    pb->free_pages = (uint16_t)(pb->free_pages + (1u << order));
-    z->free_units[order][type]++;
-    count_free(z, type, 1ull << order, true);
-}
-
-void pageblock_unlink(struct mm *mm, struct zone *z, struct page *p, unsigned order)
-{
-    uint32_t block = page_block(p);
-    struct pageblock *pb = mm_block(mm, block);
-    enum migratetype type = pageblock_type(mm, block);
-    bool last = true;
-
-    ASSERT_CMP(page_word(p) & 0xffu, ==, PAGE_WORD(PAGE_FREE, order, 0, 0));
-    page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
-    if (order < PAGEBLOCK_ORDER) {
-        struct page *first = p - page_block_index(p);
-
-        if (p->free_prev != PAGE_LINK_NONE) {
-            first[p->free_prev].free_next = p->free_next;
-        } else {
-            pb->head[order] = p->free_next;
-        }
-        if (p->free_next != PAGE_LINK_NONE) {
-            first[p->free_next].free_prev = p->free_prev;
-        }
-        last = pb->head[order] == PAGE_LINK_NONE;
-    }
-    if (last) {
-        pb->order_mask = (uint16_t)(pb->order_mask & ~(1u << order));
-        blockmap_clear(&z->area[order][type], block_position(z, block));
-    }
-    pb->free_pages = (uint16_t)(pb->free_pages - (1u << order));
-    z->free_units[order][type]--;
-    count_free(z, type, 1ull << order, false);
-}
-
 static uint64_t units_of(const struct mm *mm, uint32_t block, unsigned order)
 {
     const struct pageblock *pb = mm_block(mm, block);
@@ -118,7 +48,7 @@ static uint64_t units_of(const struct mm *mm, uint32_t block, unsigned order)
     if (order == PAGEBLOCK_ORDER) {
         return 1;
     }
-    for (uint16_t i = pb->head[order]; i != PAGE_LINK_NONE; i = (mm_block_page(mm, block) + i)->free_next) {
+    for (uint16_t i = pb->head[order]; i != PAGE_LINK_NONE; i = mm_block_links(mm, block)[i].next) {
         n++;
     }
     return n;
@@ -142,8 +72,8 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
             z->free_units[o][type] += units;
         }
     }
-    count_free(z, old, pb->free_pages, false);
-    count_free(z, type, pb->free_pages, true);
+    zone_count_free(z, old, pb->free_pages, false);
+    zone_count_free(z, type, pb->free_pages, true);
     z->blocks_of[old]--;
     z->blocks_of[type]++;
     atomic_store_explicit(&pb->type, (uint8_t)type, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /*
- * pcp.c - per-CPU lists of free units of order 0 to 3.
+ * pcp.c - per-CPU lists of free units of order 0 to 3, and of whole movable blocks.
  *
  * Owns: struct pcp.
  * Invariants:
@@ -18,9 +18,12 @@
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
-/* Kernel types keep a quarter: what is reused from here is not in the lowest block. */
+/* Kernel types keep a quarter: what is reused from here is not in the lowest block. Of whole blocks two wait. */
 static uint32_t scaled(uint32_t n, unsigned order, enum migratetype type)
 {
+    if (order == PAGEBLOCK_ORDER) {
+        return n >= PCP_BLOCKS_HIGH ? PCP_BLOCKS_HIGH : n;
+    }
     n >>= order + (type == MIGRATE_MOVABLE ? 0 : 2);
     return n > 0 ? n : 1;
 }
@@ -42,14 +45,14 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
     bool wanted;
 
     spin_lock(&z->lock);
-    while (l->count < batch && zone_watermark_ok(z, order, mark, class, gfp)) {
-        struct page *p = buddy_alloc(mm, z, order, type);
-
-        if (p == NULL) {
-            break;
-        }
-        page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
-        l->pages[l->count++] = p;
+    while (batch > 0 && !zone_watermark_ok(z, order, batch, mark, class, gfp)) {
+        batch /= 2;
+    }
+    if (fs_likely(order < PAGEBLOCK_ORDER)) {
+        l->count = buddy_alloc_bulk(mm, z, order, type, batch, l->pages);
+    } else if (batch > 0 && (l->pages[0] = buddy_alloc(mm, z, order, type)) != NULL) {
+        page_set_word(l->pages[0], PAGE_WORD(PAGE_PCP, order, type, 0));
+        l->count = 1;
     }
     zone_count(z, ZC_pcp_refill, 1);
     wanted = zone_wants_spare(z, mm->claim_window);
@@ -61,7 +64,7 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
                        enum zone_kind class, gfp_t gfp)
 {
     struct pcp *pcp = this_pcp(mm, z);
-    struct pcp_list *l = &pcp->lists[order][type];
+    struct pcp_list *l = &pcp->lists[pcp_index(order)][type];
     struct page *p = NULL;
     bool wanted = false;
 
@@ -102,14 +105,14 @@ void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 
     spin_lock(&pcp->lock);
     type = pageblock_type(mm, page_block(p));       /* under the lock: I2 */
-    if (fs_unlikely(type >= MIGRATE_PCP_TYPES)) {
+    if (fs_unlikely(type >= MIGRATE_PCP_TYPES || !pcp_serves(order, type))) {
         spin_lock(&z->lock);
         buddy_free(mm, z, p, order);
         spin_unlock(&z->lock);
         spin_unlock(&pcp->lock);
         return;
     }
-    l = &pcp->lists[order][type];
+    l = &pcp->lists[pcp_index(order)][type];
     page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
     l->pages[l->count++] = p;
     if (fs_unlikely(l->count >= scaled(mm->pcp_high, order, type))) {
@@ -126,10 +129,10 @@ void pcp_drain(struct mm *mm, struct zone *z)
         struct pcp *pcp = &z->pcp[cpu];
 
         spin_lock(&pcp->lock);
-        for (unsigned order = 0; order < PCP_ORDERS; order++) {
+        for (unsigned i = 0; i < PCP_LISTS; i++) {
             for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
-                if (pcp->lists[order][t].count != 0) {
-                    flush(mm, z, &pcp->lists[order][t], order, pcp->lists[order][t].count);
+                if (pcp->lists[i][t].count != 0) {
+                    flush(mm, z, &pcp->lists[i][t], pcp_list_order(i), pcp->lists[i][t].count);
                 }
             }
         }
@@ -142,9 +145,9 @@ uint64_t pcp_pages(const struct mm *mm, const struct zone *z)
     uint64_t n = 0;
 
     for (unsigned cpu = 0; cpu < mm->cpus; cpu++) {
-        for (unsigned order = 0; order < PCP_ORDERS; order++) {
+        for (unsigned i = 0; i < PCP_LISTS; i++) {
             for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
-                n += (uint64_t)z->pcp[cpu].lists[order][t].count << order;
+                n += (uint64_t)z->pcp[cpu].lists[i][t].count << pcp_list_order(i);
             }
         }
     }

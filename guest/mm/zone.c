@@ -10,7 +10,7 @@
  * Lock order: zone lock only, in mm_free_boot(); the rest runs before anything else does.
  * Why: sections have a memmap of their own, so that hot-remove can give it back.
  *   Everything starts reserved: what nobody declares free stays out of reach.
- * Cost: one pass over the memmap; 64 bytes a page, 32 bytes and 50 bits a pageblock.
+ * Cost: one pass over the memmap; 68 bytes a page, 32 bytes and 60 bits a pageblock.
  */
 #include "buddy.h"
 #include "pageblock.h"
@@ -80,7 +80,8 @@ static mm_status_t section_init(const struct mm_config *c, struct section *s, ui
 {
     s->map = boot_alloc(c, sizeof(struct page) * SECTION_PAGES);
     s->blocks = boot_alloc(c, sizeof(struct pageblock) * SECTION_BLOCKS);
-    if (s->map == NULL || s->blocks == NULL) {
+    s->links = boot_alloc(c, sizeof(struct page_link) * SECTION_PAGES);
+    if (s->map == NULL || s->blocks == NULL || s->links == NULL) {
         return MM_ENOMEM;
     }
     for (uint32_t i = 0; i < SECTION_PAGES; i++) {
@@ -390,7 +391,7 @@ void mm_setup_watermarks(struct mm *mm)
     }
 }
 
-bool zone_watermark_ok(const struct zone *z, unsigned order, enum watermark mark, enum zone_kind class, gfp_t gfp)
+bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
     uint64_t need = z->watermark[mark], free = zone_free_pages(z);
 
@@ -407,7 +408,7 @@ bool zone_watermark_ok(const struct zone *z, unsigned order, enum watermark mark
         uint64_t atomic_only = z->blocks_of[MIGRATE_HIGHATOMIC] << PAGEBLOCK_ORDER;
         free -= atomic_only < free ? atomic_only : free;
     }
-    return free >= need + z->reserve[class] + (1ull << order);
+    return free >= need + z->reserve[class] + ((uint64_t)units << order);
 }
 
 uint64_t mm_counter(const struct mm *mm, enum zone_counter c)

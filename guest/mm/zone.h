@@ -22,7 +22,9 @@
 #define MM_NODES_MAX   8u
 #define MM_ZONES_MAX   (MM_NODES_MAX * 3u)
 #define FREE_ORDERS    (PAGEBLOCK_ORDER + 1u)       /* stored orders: 0 .. PAGEBLOCK_ORDER */
-#define PCP_ORDERS     4u
+#define PCP_ORDERS     4u                          /* orders 0 .. 3 have lists, and PAGEBLOCK_ORDER */
+#define PCP_LISTS      (PCP_ORDERS + 1u)
+#define PCP_BLOCKS_HIGH 2u
 #define PCP_CAPACITY   64u
 #define BLOCK_NONE     UINT32_MAX
 
@@ -51,6 +53,7 @@ _Static_assert(sizeof(struct pageblock) == 32, "two pageblocks a cache line");
 struct section {
     struct page *map;                               /* SECTION_PAGES; NULL: not present */
     struct pageblock *blocks;                       /* SECTION_BLOCKS */
+    struct page_link *links;                        /* SECTION_PAGES */
 };
 
 enum zone_kind { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, ZONE_KINDS };
@@ -96,8 +99,10 @@ struct pcp_list {
 };
 struct pcp {                                        /* one a CPU and zone */
     struct spinlock lock;
-    struct pcp_list lists[PCP_ORDERS][MIGRATE_PCP_TYPES];
+    struct pcp_list lists[PCP_LISTS][MIGRATE_PCP_TYPES];
 };
+static inline unsigned pcp_index(unsigned order) { return order < PCP_ORDERS ? order : PCP_ORDERS; }
+static inline unsigned pcp_list_order(unsigned index) { return index < PCP_ORDERS ? index : PAGEBLOCK_ORDER; }
 
 struct zone {
     FS_ALIGNED(64) struct spinlock lock;
@@ -205,6 +210,11 @@ static inline struct page *mm_block_page(const struct mm *mm, uint32_t block)
 {
     return mm_page(mm, block_pfn(block));
 }
+/* The links of the block's pages. pre: the block's section is present */
+static inline struct page_link *mm_block_links(const struct mm *mm, uint32_t block)
+{
+    return &mm->sections[block / SECTION_BLOCKS].links[block % SECTION_BLOCKS * PAGEBLOCK_PAGES];
+}
 static inline struct zone *mm_block_zone(const struct mm *mm, uint32_t block)
 {
     return &mm->zones[mm_block(mm, block)->zone];
@@ -265,8 +275,8 @@ uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end);
 void mm_boot_done(struct mm *mm);
 /* Set watermarks anew from managed pages and mm->min_free_pages. */
 void mm_setup_watermarks(struct mm *mm);
-/* True if a request of order from a caller of kind class leaves mark pages (less by what gfp allows). */
-bool zone_watermark_ok(const struct zone *z, unsigned order, enum watermark mark, enum zone_kind class, gfp_t gfp);
+/* True if units requests of order from a caller of kind class leaves mark pages (less by what gfp allows). */
+bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp);
 uint64_t mm_counter(const struct mm *mm, enum zone_counter c);
 uint64_t mm_free_pages(const struct mm *mm);
 

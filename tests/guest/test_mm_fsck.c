@@ -106,7 +106,7 @@ static uint32_t listed_block(void)
 {
     for (uint32_t b = 0; b < f.mm.end_pfn >> PAGEBLOCK_ORDER; b++) {
         const struct pageblock *pb = mm_block(&f.mm, b);
-        if (pb->head[0] != PAGE_LINK_NONE && (mm_block_page(&f.mm, b) + pb->head[0])->free_next != PAGE_LINK_NONE) {
+        if (pb->head[0] != PAGE_LINK_NONE && mm_block_links(&f.mm, b)[pb->head[0]].next != PAGE_LINK_NONE) {
             return b;
         }
     }
@@ -120,11 +120,12 @@ static void plant_in_blocks(void)
     struct zone *z = &f.mm.zones[0];
     struct pageblock *pb = mm_block(&f.mm, b);
     struct page *first = mm_block_page(&f.mm, b), *head = first + pb->head[0];
+    struct page_link *links = mm_block_links(&f.mm, b);
     uint32_t other = 0, whole = buddy_whole_block(&f.mm.zones[0], 0);
 
-    PLANT(head->free_next, PAGE_LINK_NONE, MM_FAULT_LIST_COUNT);
-    PLANT((first + head->free_next)->free_prev, 511, MM_FAULT_LIST_LINK);
-    PLANT(head->free_next, 600, MM_FAULT_LIST_LINK);
+    PLANT(links[pb->head[0]].next, PAGE_LINK_NONE, MM_FAULT_LIST_COUNT);
+    PLANT(links[links[pb->head[0]].next].prev, 511, MM_FAULT_LIST_LINK);
+    PLANT(links[pb->head[0]].next, 600, MM_FAULT_LIST_LINK);
     PLANT_WORD(head, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_LIST_MEMBER);
     PLANT(pb->order_mask, pb->order_mask ^ 1u, MM_FAULT_ORDER_MASK);
     PLANT(pb->free_pages, pb->free_pages + 1, MM_FAULT_BLOCK_FREE);
