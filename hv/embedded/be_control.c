@@ -16,9 +16,21 @@
 #include <stdlib.h>
 
 #include "emb_backend.h"
+#include "emb_core.h"
 
 #include <xen/xen.h>
 #include <xen/sched.h>
+
+#define STOP_NS 10000000000ull          /* a host thread that does not stop in ten seconds is a bug */
+
+/* A core domain may run again: tables that a tool changed meanwhile show in its direct map first. */
+static void wake_up(struct emb_machine *m, struct emb_domain *d)
+{
+    if (d->core) {
+        emb_tlb_flush(d, UINT64_MAX);
+        emb_direct_sync(m, d);
+    }
+}
 
 fs_status_t emb_op_pause(struct hv_backend *be, uint16_t domid, struct fs_error *err)
 {
@@ -31,11 +43,15 @@ fs_status_t emb_op_pause(struct hv_backend *be, uint16_t domid, struct fs_error 
     if (d->kind == HV_DOMAIN_CONTROL) {
         s = emb_refused(d, -EINVAL, err, "pausing the domain that we run in");
     } else {
-        d->pause_count++;
+        __atomic_add_fetch(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+        emb_vcpus_kick(d);
         emb_xen_events(c.m, d, (uint32_t)(emb_random(&c.m->rng) % 3));
         emb_charge(c.m, 50000);
     }
     emb_leave(&c);
+    if (s == FS_OK && d->core && !emb_core_wait(c.m, d, emb_vcpus_stopped, STOP_NS)) {
+        s = fs_fail(err, FS_TIMEOUT, "domain %u: a vCPU does not stop", domid);
+    }
     return s;
 }
 
@@ -51,10 +67,33 @@ fs_status_t emb_op_unpause(struct hv_backend *be, uint16_t domid, struct fs_erro
         s = emb_refused(d, -EINVAL, err, "unpausing");
     } else {
         emb_xen_events(c.m, d, (uint32_t)(emb_random(&c.m->rng) % 3));
-        d->pause_count--;
+        wake_up(c.m, d);
+        __atomic_sub_fetch(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+        emb_vcpus_wake(d);
     }
     emb_leave(&c);
     return s;
+}
+
+static bool is_suspended(const struct emb_domain *d)
+{
+    return d->shutdown && d->shutdown_reason == SHUTDOWN_suspend && emb_vcpus_stopped(d);
+}
+
+/* Ask a core domain and wait; the machine is unlocked. */
+static fs_status_t suspend_core(struct emb_machine *m, struct emb_domain *d, uint64_t timeout_ns, struct fs_error *err)
+{
+    emb_lock(m);
+    d->core->wants_suspend = true;
+    emb_unlock(m);
+    if (emb_core_wait(m, d, is_suspended, timeout_ns) && d->shutdown && !d->dying) {
+        return FS_OK;
+    }
+    emb_lock(m);
+    bool late = is_suspended(d);
+    d->core->wants_suspend = late;
+    emb_unlock(m);
+    return late ? FS_OK : fs_fail(err, d->dying ? FS_GUEST_GONE : FS_TIMEOUT, "domain %u did not suspend", d->domid);
 }
 
 fs_status_t emb_op_suspend(struct hv_backend *be, uint16_t domid, uint64_t timeout_ns, uint64_t *stopped_ns, struct fs_error *err)
@@ -67,6 +106,13 @@ fs_status_t emb_op_suspend(struct hv_backend *be, uint16_t domid, uint64_t timeo
     }
     if (d->kind != HV_DOMAIN_PV || d->shutdown || d->dying) {
         s = emb_refused(d, -EINVAL, err, "suspending");
+    } else if (d->core) {
+        emb_leave(&c);
+        s = suspend_core(c.m, d, timeout_ns, err);
+        if (s == FS_OK) {
+            *stopped_ns = emb_op_clock_ns(be);
+        }
+        return s;
     } else if (d->config.wont_suspend || d->pause_count > 0 || d->config.suspend_ns > timeout_ns) {
         emb_charge(c.m, timeout_ns);
         s = fs_fail(err, FS_TIMEOUT, "domain %u did not suspend in %llu ms; the request was withdrawn", domid,
@@ -95,8 +141,10 @@ fs_status_t emb_op_resume(struct hv_backend *be, uint16_t domid, struct fs_error
     if (d->dying || (d->shutdown && d->shutdown_reason != SHUTDOWN_suspend)) {
         s = emb_refused(d, -EINVAL, err, "resuming a domain that did not suspend");
     } else if (d->shutdown) {
-        d->shutdown = false;
+        wake_up(c.m, d);
         d->shutdown_reason = 0;
+        __atomic_store_n(&d->shutdown, false, __ATOMIC_SEQ_CST);
+        emb_vcpus_wake(d);
         emb_guest_wakes(c.m, d);
     }
     emb_leave(&c);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "emb_backend.h"
+#include "emb_core.h"
 
 void emb_charge(struct emb_machine *m, uint64_t ns)
 {
@@ -98,6 +99,11 @@ void emb_machine_reap(struct emb_machine *m)
 {
     emb_lock(m);
     reap_locked(m);
+    for (uint32_t i = 0; i < EMB_DOMAINS_MAX; i++) {
+        if (m->domains[i].used) {
+            emb_core_refresh(m, &m->domains[i]);
+        }
+    }
     emb_unlock(m);
 }
 

@@ -14,6 +14,7 @@
  */
 #include "emb_priv.h"
 
+#include "emb_core.h"
 #include "emb_guest.h"
 
 struct emb_domain *emb_domain_find(struct emb_machine *m, uint16_t domid)
@@ -112,6 +113,13 @@ void emb_domain_last_page(struct emb_machine *m, struct emb_domain *d)
 {
     emb_p2m_destroy(m, d);
     emb_guest_free(m, d);
+    if (d->core && emb_core_has_threads(d)) {
+        d->core->orphan = true;         /* its vCPU threads leave first */
+        emb_vcpus_kick(d);
+        emb_vcpus_wake(d);
+        return;
+    }
+    emb_core_free(m, d);
     d->used = false;
 }
 
@@ -142,7 +150,8 @@ void emb_domain_kill(struct emb_machine *m, struct emb_domain *d)
     if (d->dying) {
         return;
     }
-    d->dying = true;
+    __atomic_store_n(&d->dying, true, __ATOMIC_SEQ_CST);
+    emb_vcpus_wake(d);
     drop_holds(m, d);
     for (uint32_t i = 0; i < d->vcpu_count; i++) {
         emb_destroy_ldt(m, &d->vcpus[i]);

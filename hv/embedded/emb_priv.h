@@ -41,6 +41,7 @@ enum {
     EMB_F_BROKEN    = 0x10,
     EMB_F_POISONED  = 0x20,             /* bytes are EMB_POISON since it was freed */
     EMB_F_IMAGE     = 0x40,             /* Xen's image: never leaves */
+    EMB_F_WAS_OWNED = 0x80,             /* free: TLBs may know it still */
 };
 #define EMB_POISON 0xc2u
 
@@ -102,6 +103,7 @@ struct emb_p2m {
     uint64_t limit;                     /* highest populated gfn + 1 ever */
 };
 
+struct emb_core;                        /* a kernel of this program runs in it: emb_core.h */
 struct emb_guest;                       /* what a synthetic guest's memory should hold: guest_priv.h */
 
 struct emb_domain {
@@ -126,6 +128,7 @@ struct emb_domain {
     uint64_t dirty_words;
     struct emb_domain_config config;
     struct emb_guest *guest;
+    struct emb_core *core;
 };
 
 /* ---- tools in dom0 ------------------------------------------------------- */
@@ -170,6 +173,7 @@ struct emb_machine {
     struct emb_fault_state fault;
     struct emb_arena arena;
     uint64_t clock_ns;                  /* virtual clock */
+    uint64_t tlb_epoch;                 /* every software TLB entry of an older one is void */
     uint64_t rng;
     uint64_t events_sent;
     bool in_hook;                       /* the lock's owner runs a fault hook: no operation is half done */

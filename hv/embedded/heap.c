@@ -90,6 +90,7 @@ uint64_t emb_heap_alloc(struct emb_machine *m, uint32_t node, uint32_t order)
     for (uint64_t i = 0; i < (1ull << order); i++) {
         struct emb_frame *f = emb_frame_at(m, mfn + i);
         ASSERT_CMP(f->state, ==, EMB_S_FREE);
+        m->tlb_epoch += (f->flags & EMB_F_WAS_OWNED) != 0;      /* before it has a new owner, no TLB may lead to it */
         *f = (struct emb_frame){ .state = EMB_S_INUSE };
     }
     n->free_pages -= 1ull << order;
@@ -145,7 +146,7 @@ void emb_heap_free(struct emb_machine *m, uint64_t mfn)
     ASSERT_CMP(f->count, ==, 0);
     ASSERT_CMP(f->type_count, ==, 0);
     bool offline = f->state == EMB_S_OFFLINING;
-    uint8_t kept = offline ? f->flags & EMB_F_BROKEN : 0;
+    uint8_t kept = (uint8_t)((offline ? f->flags & EMB_F_BROKEN : 0) | (f->owner ? EMB_F_WAS_OWNED : 0));
     *f = (struct emb_frame){ .state = offline ? EMB_S_OFFLINED : EMB_S_FREE, .flags = kept };
     scrub(m, mfn);
     if (!offline) {

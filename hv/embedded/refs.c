@@ -20,7 +20,7 @@
  * Cost: O(1), but for the first type reference to a table, which validates 512 entries,
  * and recursively every table below that was not yet validated.
  */
-#include "emb_priv.h"
+#include "emb_core.h"
 
 void emb_list_append(struct emb_machine *m, struct emb_domain *d, uint64_t mfn)
 {
@@ -137,6 +137,9 @@ int emb_get_type(struct emb_machine *m, uint64_t mfn, enum emb_type type)
         return 0;
     }
     if (f->type != type) {
+        if (f->owner && f->type == EMB_T_WRITABLE) {
+            emb_tlb_flush(emb_owner(m, f), UINT64_MAX);         /* no TLB may write what becomes a table */
+        }
         f->type = (uint8_t)type;
         f->flags &= (uint8_t)~EMB_F_VALIDATED;
     }

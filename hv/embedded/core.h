@@ -1,0 +1,56 @@
+/*
+ * core.h - a PV domain whose kernel is code of this program.
+ *
+ * Owns: what a guest kernel's machine layer calls: boot state, hypercalls, user memory, running
+ * and stopping of vCPUs.  Such a domain has no synthetic image: its memory is its own affair.
+ *
+ * Hypercalls take Xen's numbers and public structures; pointers in them are host pointers of
+ * the calling process, and a bad one is -XEN_EFAULT, not a crash.
+ * The direct map: pfn n of a domain is at emb_core_direct() + n * 4096, for ever.  It is what the
+ * guest's own page tables say about those addresses: remapped when an entry there changes or
+ * when the guest wakes from a suspend, read-only where the entry is, absent where there is none.
+ * User addresses go through emb_vcpu_read/write and a software TLB for each vCPU, which goes stale.
+ */
+#ifndef FRAMESHIFT_EMB_CORE_API_H
+#define FRAMESHIFT_EMB_CORE_API_H
+
+#include "embedded.h"
+
+struct emb_core_config {
+    char name[64];
+    uint64_t pages;
+    uint32_t vcpus;
+    uint32_t node;
+    bool any_node;
+};
+/* What a builder leaves: vCPU 0 has an L4 that maps the direct map; pfns below first_free are in use. */
+struct emb_core_boot {
+    uint64_t start_info, p2m_first, p2m_pages, l4, tables_first, tables, first_free;    /* pfns and counts */
+    uint64_t pages;
+    uint8_t *direct;
+};
+
+int emb_core_create(struct emb_machine *m, const struct emb_core_config *c, uint16_t *domid);
+int emb_core_boot(struct emb_machine *m, uint16_t domid, struct emb_core_boot *out);
+uint8_t *emb_core_direct(struct emb_machine *m, uint16_t domid);
+/* Nothing of the direct map stays mapped in this process.  Call it before the domain is destroyed. */
+void emb_core_unmap(struct emb_machine *m, uint16_t domid);
+
+/* nr: __HYPERVISOR_*.  Made by vCPU vcpu; one call at a time for each. */
+long emb_hypercall(struct emb_machine *m, uint16_t domid, uint32_t vcpu, unsigned nr, const uint64_t args[5]);
+
+/* User (or kernel) virtual memory as that vCPU sees it now, stale TLB entries included. -EFAULT: *fault is the address. */
+int emb_vcpu_read(struct emb_machine *m, uint16_t domid, uint32_t vcpu, bool user, uint64_t va, void *buf, size_t bytes, uint64_t *fault);
+int emb_vcpu_write(struct emb_machine *m, uint16_t domid, uint32_t vcpu, bool user, uint64_t va, const void *buf, size_t bytes, uint64_t *fault);
+
+/* ---- running ---- */
+/* This thread is that vCPU while fn runs.  The machine stops it (SIGUSR2) whenever the domain is paused or suspended or
+ * the vCPU is down.  0 when fn returned; -ESRCH when the domain died: fn was left wherever it was. */
+int emb_vcpu_run(struct emb_machine *m, uint16_t domid, uint32_t vcpu, void (*fn)(void *arg), void *arg);
+/* Deterministic mode: one thread.  fn runs the guest for a step; the machine calls it where it waits for the guest. */
+typedef void (*emb_step_fn)(void *arg);
+void emb_core_step_with(struct emb_machine *m, uint16_t domid, emb_step_fn fn, void *arg);
+/* True where the toolstack asked the guest to suspend: it then calls SCHEDOP_shutdown, which returns 1 after a cancelled suspend. */
+bool emb_core_wants_suspend(struct emb_machine *m, uint16_t domid);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * direct.c - the direct map of a core domain, as host memory.
+ *
+ * Owns: core->mapped, core->direct_l1, and the host mappings at core->boot.direct.
+ * Invariants: I1 after a call, what the host shows at a pfn's address is what the guest's tables
+ * (root of its first initialised vCPU) say about that address: the frame, read-only where any
+ * level is, nothing where an entry is missing;
+ * I2 only the process that hosts the guest maps; another one marks the map stale, and it is made
+ * true before a vCPU runs again.
+ * Lock order: the machine's lock is held.
+ * Why: a guest kernel that writes through a stale or forbidden mapping must fail here as it
+ * would on Xen: with a fault, or in a frame that is no more its own.
+ * Cost: a sync walks every entry and makes one mmap() for each changed run; a touched entry one.
+ * The host limits mappings (vm.max_map_count, 65530 by default): a guest of more pages than that whose
+ * frames are all scattered cannot be mapped.
+ */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "emb_core.h"
+
+#define WRITABLE (1u << 31)
+
+static uint64_t root_of(const struct emb_domain *d)
+{
+    for (uint32_t i = 0; i < d->vcpu_count; i++) {
+        if (d->vcpus[i].initialised && d->vcpus[i].cr3) {
+            return d->vcpus[i].cr3;
+        }
+    }
+    return 0;
+}
+
+/* What the entry at that address says, in the form of core->mapped. */
+static uint32_t wanted(struct emb_machine *m, struct emb_core *core, uint64_t root, uint64_t pfn)
+{
+    uint64_t pte, l1;
+    if (!emb_walk(m, root, (uint64_t)(uintptr_t)core->boot.direct + pfn * FS_PAGE_BYTES, &pte, &l1)) {
+        return 0;
+    }
+    core->direct_l1[pfn / 512] = l1;
+    uint64_t mfn = emb_pte_mfn(pte);
+    return emb_is_ram(m, mfn) ? (uint32_t)(mfn + 1) | (pte & EMB_PTE_RW ? WRITABLE : 0) : 0;
+}
+
+static void show(struct emb_machine *m, struct emb_core *core, uint64_t pfn, uint64_t pages, uint32_t want)
+{
+    uint8_t *at = core->boot.direct + pfn * FS_PAGE_BYTES;
+    void *p;
+    if (want) {
+        uint64_t mfn = (want & ~WRITABLE) - 1;
+        p = mmap(at, pages * FS_PAGE_BYTES, want & WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED, m->contents_fd,
+                 (off_t)(mfn * FS_PAGE_BYTES));
+    } else {
+        p = mmap(at, pages * FS_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    }
+    ASSERT_CMP((uintptr_t)p, ==, (uintptr_t)at);        /* vm.max_map_count: see Cost */
+    for (uint64_t i = 0; i < pages; i++) {
+        core->mapped[pfn + i] = want ? want + (uint32_t)i : 0;
+    }
+}
+
+void emb_direct_sync(struct emb_machine *m, struct emb_domain *d)
+{
+    struct emb_core *core = d->core;
+    if (core->host_pid != getpid()) {
+        __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    uint64_t root = root_of(d), pages = core->boot.pages;
+    uint32_t want = pages ? wanted(m, core, root, 0) : 0;
+    for (uint64_t pfn = 0; pfn < pages;) {
+        uint64_t n = 1;
+        uint32_t next = 0;
+        bool differs = want != core->mapped[pfn];
+        while (pfn + n < pages) {
+            next = wanted(m, core, root, pfn + n);
+            if (next != (want ? want + (uint32_t)n : 0) || (next != core->mapped[pfn + n]) != differs) {
+                break;
+            }
+            n++;
+        }
+        if (differs) {
+            show(m, core, pfn, n, want);
+        }
+        pfn += n;
+        want = next;
+    }
+    __atomic_store_n(&core->direct_stale, false, __ATOMIC_SEQ_CST);
+}
+
+void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index)
+{
+    struct emb_core *core = d->core;
+    if (core->host_pid != getpid()) {
+        __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    for (uint64_t i = 0; i <= (core->boot.pages - 1) / 512; i++) {
+        uint64_t pfn = i * 512 + index;
+        if (core->direct_l1[i] != table_mfn || pfn >= core->boot.pages) {
+            continue;
+        }
+        uint32_t want = wanted(m, core, root_of(d), pfn);
+        if (want != core->mapped[pfn]) {
+            show(m, core, pfn, 1, want);
+        }
+    }
+}
