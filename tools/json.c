@@ -270,7 +270,7 @@ bool json_report(FILE *f, const struct hv_report *r, const struct json_report_in
     put_bool(&o, "dry_run", info->dry_run);
     put_string(&o, "dimm", p->target[0] ? p->target : info->target, sizeof(p->target));
     object_put(&o, "range", json_ranges(&p->ranges));
-    put_number(&o, "frames_total", planned_only ? p->counts.total : r->frames_total);
+    put_number(&o, "frames_total", swept ? r->frames_total : p->counts.total);
     put_number(&o, "frames_moved", r->frames_moved);
     put_number(&o, "frames_blocked", planned_only ? groups_frames(&groups) : r->frames_blocked);
     put_number(&o, "frames_offlined", r->frames_offlined);

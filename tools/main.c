@@ -26,7 +26,8 @@ static const struct verb verbs[] = {
       "TARGET out of use. Shows the plan first and a report at the end. Frames that cannot move are\n"
       "listed with owner and reason. TARGET is a DIMM's name, set:N, node:N, or mfn:START-END (hex,\n"
       "END not included). PV guests are suspended once for well under a second in most cases; PVH and\n"
-      "HVM guests see short pauses. ^C stops at the next safe point and rolls back what is under way.",
+      "HVM guests see short pauses. ^C stops at the next safe point and rolls back what is under way;\n"
+      "what has moved stays moved, and TARGET is back in use.",
       OPTS_EVACUATE, 1, 1, verb_evacuate },
     { "online", "TARGET", "give a range back to Xen",
       "Takes the offline marks off TARGET: Xen may use the memory again.",

@@ -351,7 +351,10 @@ static void print_headline(FILE *f, const struct hv_report *r, const struct repo
 {
     print_target(f, &r->plan, info->target);
     fprintf(f, ": %s\n", fs_status_text(info->status));
-    if (r->frames_total == 0 && r->frames_moved == 0) {
+    if (r->frames_total == 0) {             /* it ended before the last look at the range */
+        if (r->frames_moved > 0) {
+            fprintf(f, "  %s frames had moved when it ended\n", text_count(r->frames_moved).s);
+        }
         return;
     }
     fprintf(f, "  %s frames (%s): %s moved, %s offlined, %s stay", text_count(r->frames_total).s, text_size(r->frames_total).s,

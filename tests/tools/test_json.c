@@ -344,6 +344,7 @@ static void test_verified(void **state)
     is_string(j, "status", "CORRUPT");
     is_number(j, "exit_code", 12);
     is_string(j, "error", "bytes differ");
+    is_number(j, "frames_total", 262144);   /* by the plan, then */
     is_number(j, "domains.0.blocked", 4711);
     is_bool(j, "domains.0.verified", false);
     is_bool(j, "domains.1.verified", false);

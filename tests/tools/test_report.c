@@ -249,6 +249,13 @@ static void test_report_ends(void **state)
     end();
     has("Next: 1 may go later, as the table says. 1,017 are Xen's own or broken");
 
+    r.frames_total = 0;                     /* interrupted half-way */
+    info.status = FS_INTERRUPTED;
+    report_text(begin(), &r, &info);
+    end();
+    has("NODE1: stopped by a signal; rolled back\n  196,578 frames had moved when it ended\n");
+    r.frames_total = r.plan.counts.total;
+
     /* Refused before anything was done: no table of results that are none. */
     struct hv_report refused = { .plan = r.plan, .domains = r.domains, .domain_count = 1 };
     struct hv_domain_report untouched = { .plan = r.plan.domains[1] };

@@ -1,0 +1,80 @@
+#!/bin/bash
+# The real program on the embedded machine: every verb, and the arithmetic of a report that no one canned.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+TOOL=$BUILD/frameshift
+[[ -x $TOOL ]] || { echo "no $TOOL; run make"; exit 1; }
+
+on_embedded() {
+    timeout -k 5 300 "$TOOL" --machine embedded --state-dir "$WORK/state" "$@" >"$WORK/out" 2>"$WORK/err" </dev/null
+    code=$?
+}
+# number NAME: a member of the last line's top level (the first of that name; nested ones come later).
+number() { tail -n 1 "$WORK/out" | grep -oE "\"$1\":[0-9]+" | head -n 1 | cut -d: -f2; }
+# sum NAME: over the members of that name in an array of the last line.
+sum() { tail -n 1 "$WORK/out" | sed 's/.*"domains":\[//; s/"blocked_by":.*//' | grep -oE "\"$1\":[0-9]+" | cut -d: -f2 | awk '{ n += $1 } END { print n + 0 }'; }
+
+on_embedded version
+check "version" code_is 0
+on_embedded topology
+check "topology names the nodes" out_has NODE1
+on_embedded status
+check "status" code_is 0
+check "status has a map for each" test "$(grep -cE '^  NODE[0-9] +\[.{64}\]' "$WORK/out")" -ge 2
+on_embedded fsck --pause
+check "fsck finds no fault: $code" code_is 0
+on_embedded recover
+check "nothing to recover" out_has "Nothing to recover"
+on_embedded evacuate NODE1 --dry-run --json --quiet
+check "dry run" code_is 0
+planned=$(number frames_total)
+
+on_embedded evacuate NODE1 --verify --json
+check "evacuate: some frames stay: $code" code_is 1
+check "every line is an object" all_lines_are_objects
+total=$(number frames_total) moved=$(number frames_moved) blocked=$(number frames_blocked) offlined=$(number frames_offlined)
+check "total $total is the plan's $planned" test "$total" -eq "$planned"
+check "total $total = offlined $offlined + blocked $blocked" test "$total" -eq $((offlined + blocked))
+check "moved $moved is what the domains moved" test "$moved" -eq "$(sum moved)"
+check "most of the guests' frames moved" test "$moved" -gt $((total * 9 / 10))
+check "blocked $blocked are listed" test "$(tail -n 1 "$WORK/out" | sed 's/.*"blockers"://' | grep -o '"mfn":' | wc -l)" -eq "$blocked"
+check "verified" bash -c "tail -n 1 '$WORK/out' | grep -q '\"verified\":true,\"frames_hashed\":$moved,\"mismatches\":0,\"hypercalls\"'"
+
+on_embedded evacuate NODE1 --exclude pv1 --json
+check "excluded: its frames stay for that reason" bash -c "tail -n 1 '$WORK/out' | grep -q '\"name\":\"pv1\",\"reason\":\"guest-excluded\"'"
+on_embedded evacuate NODE1 --exclude nobody
+check "unknown domain: 3, with the names there are: $code" code_is 3
+check "unknown domain: names" err_has pv1
+on_embedded evacuate mfn:ffffff00-ffffff10
+check "not RAM: 3: $code" code_is 3
+on_embedded evacuate DIMM_Z9
+check "unknown DIMM: 3, with the names there are: $code" code_is 3
+check "unknown DIMM: names" err_has NODE1
+on_embedded online NODE1
+check "online" code_is 0
+
+# A killed run leaves its journal: nothing else may begin before the recovery.
+on_embedded evacuate NODE1 --crash-at 5
+check "killed: 137, not $code" code_is 137
+on_embedded evacuate NODE1
+check "refused until recovered: 7, not $code" code_is 7
+check "and says so" err_has "frameshift recover"
+on_embedded status
+check "status says so too" out_has "frameshift recover"
+
+# Two at once: the second is refused (the first is held by its reader).
+rm -rf "$WORK/state"
+mkfifo "$WORK/pipe"
+"$TOOL" --machine embedded --state-dir "$WORK/state" evacuate NODE1 --debug >/dev/null 2>"$WORK/pipe" </dev/null &
+first=$!
+exec 9<"$WORK/pipe"
+while read -r -u 9 line; do [[ $line == *offline-free* ]] && break; done
+kill -s STOP "$first"
+on_embedded evacuate NODE1
+check "a second one is refused: 7, not $code" code_is 7
+kill -s CONT "$first"
+cat <&9 >/dev/null
+wait "$first"
+code=$?
+check "the first one ends as ever: 1, not $code" code_is 1
+finish
