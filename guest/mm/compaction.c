@@ -121,7 +121,7 @@ static bool rankable(const struct mm *mm, uint32_t block)
 {
     const struct pageblock *pb;
 
-    if (!mm_pfn_valid(mm, block_pfn(block)) || mm_block(mm, block)->flags & PB_OFFLINE) {
+    if (!mm_pfn_valid(mm, block_pfn(block)) || mm_block(mm, block)->offline) {
         return false;
     }
     pb = mm_block(mm, block);
@@ -148,7 +148,7 @@ static uint64_t kernel_room(const struct mm *mm, const struct zone *z, enum comp
 static bool rank_key(const struct control *c, uint32_t block, uint32_t *key)
 {
     bool partial = rankable(c->mm, block);
-    bool full = c->request.targets != TARGET_MOVABLE && mm_pfn_valid(c->mm, block_pfn(block)) && !(mm_block(c->mm, block)->flags & PB_OFFLINE)
+    bool full = c->request.targets != TARGET_MOVABLE && mm_pfn_valid(c->mm, block_pfn(block)) && !mm_block(c->mm, block)->offline
                 && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && mm_block(c->mm, block)->free_pages == 0;
 
     *key = full ? PAGEBLOCK_PAGES : c->request.order == COMPACT_BY_PFN ? 0 : PAGEBLOCK_PAGES - mm_block(c->mm, block)->free_pages;
@@ -403,18 +403,34 @@ static bool block_has_movable(const struct mm *mm, uint32_t block)
     return false;
 }
 
+/* The first block from a position on that may have tenants, of one type or of any (MIGRATE_TYPES); BLOCK_NONE. */
+static uint32_t tenant_block(struct mm *mm, struct zone *z, enum migratetype type, uint32_t position)
+{
+    uint32_t found = BLOCK_NONE;
+
+    spin_lock(&z->lock);
+    for (uint32_t i = position; i < z->end_block - z->first_block && found == BLOCK_NONE; i++) {
+        uint32_t b = position_block(z, i);
+
+        if (mm_pfn_valid(mm, block_pfn(b)) && mm_block(mm, b)->flags & PB_TENANTS
+            && (type == MIGRATE_TYPES || pageblock_type(mm, b) == type)) {
+            found = b;
+        }
+    }
+    spin_unlock(&z->lock);
+    return found;
+}
+
 /* Move movable pages out of kernel blocks (of one type, or of all: MIGRATE_TYPES) while keep pages of room stay. */
 static uint64_t tenants_home(struct mm *mm, struct zone *z, enum migratetype type, uint64_t keep)
 {
     struct compact_result r = { .blocks_made = 0 };
+    uint32_t b;
 
-    for (uint32_t i = 0; i < z->end_block - z->first_block && z->tenant_blocks > 0; i++) {
-        uint32_t b = position_block(z, i);
-
-        if (!mm_pfn_valid(mm, block_pfn(b)) || !(mm_block(mm, b)->flags & PB_TENANTS)
-            || (type != MIGRATE_TYPES && pageblock_type(mm, b) != type)) {
-            continue;
-        }
+    if (z->tenant_blocks == 0) {
+        return 0;
+    }
+    for (b = tenant_block(mm, z, type, 0); b != BLOCK_NONE; b = tenant_block(mm, z, type, block_position(z, b) + 1)) {
         if (locked_movable_room(z) < keep + PAGEBLOCK_PAGES / 8) {
             break;
         }
@@ -441,7 +457,7 @@ static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
         uint32_t b = position_block(z, i);
 
         /* used + free = a block's pages, and room counts its own free ones */
-        if (mm_pfn_valid(mm, block_pfn(b)) && !(mm_block(mm, b)->flags & PB_OFFLINE) && pageblock_type(mm, b) == MIGRATE_MOVABLE
+        if (mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline && pageblock_type(mm, b) == MIGRATE_MOVABLE
             && mm_block(mm, b)->reserved_pages == 0 && (found == BLOCK_NONE || mm_block(mm, b)->free_pages > most_free)
             && mm_block(mm, b)->free_pages < PAGEBLOCK_PAGES && block_immovable_page(mm, b) == NULL) {
             found = b;

@@ -60,7 +60,7 @@ static bool range_valid(const struct mm *mm, pfn_t start, pfn_t end)
         return false;
     }
     for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
-        if (!mm_pfn_valid(mm, block_pfn(b)) || mm_block(mm, b)->flags & PB_OFFLINE) {
+        if (!mm_pfn_valid(mm, block_pfn(b)) || mm_block(mm, b)->offline) {
             return false;
         }
     }

@@ -133,7 +133,7 @@ static char block_char(const struct mm *mm, uint32_t block)
 {
     const struct pageblock *pb;
 
-    if (!mm_pfn_valid(mm, block_pfn(block)) || mm_block(mm, block)->flags & PB_OFFLINE) {
+    if (!mm_pfn_valid(mm, block_pfn(block)) || mm_block(mm, block)->offline) {
         return '-';
     }
     pb = mm_block(mm, block);

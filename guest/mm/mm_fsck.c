@@ -252,7 +252,7 @@ uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
         struct walk w = { .mm = mm, .report = report, .ctx = ctx };
 
         for (uint32_t b = z->first_block; b < z->end_block; b++) {
-            if (mm_pfn_valid(mm, block_pfn(b)) && !(mm_block(mm, b)->flags & PB_OFFLINE)) {
+            if (mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline) {
                 check_block(&w, z, b);
             }
         }

@@ -303,6 +303,8 @@ void page_split(struct page *p, unsigned order)
     ASSERT_CMP(word_flags(w) & PG_COMP, ==, 0);
     for (uint32_t i = 0; i < 1u << have; i += 1u << order) {
         page_set_word(p + i, PAGE_WORD(PAGE_USED, order, word_type(w), word_flags(w)));
-        atomic_store_explicit(&p[i].refs, 1, memory_order_release);
+        if (i != 0) {
+            atomic_store_explicit(&p[i].refs, 1, memory_order_release);     /* the head's may be held by a scanner too */
+        }
     }
 }

@@ -17,7 +17,8 @@ static inline struct page *alloc_zeroed_page(struct mm *mm, gfp_t gfp) { return 
 
 /* Drop one reference of a used unit's head; the last one frees the unit. */
 void page_put(struct mm *mm, struct page *p);
-/* Cut a used unit with refs 1 into units of order, each with refs 1. pre: not PG_COMP, order < its order */
+/* Cut a used unit into units of order, each with a reference of the owner's. pre: not PG_COMP, order < its order; the
+ * owner keeps migrate_ops.move() off the unit meanwhile (it looks at the order again). */
 void page_split(struct page *p, unsigned order);
 
 enum migratetype gfp_migratetype(gfp_t gfp);

@@ -22,7 +22,7 @@
 
 void pageblock_init(struct pageblock *pb)
 {
-    *pb = (struct pageblock){ .type = MIGRATE_MOVABLE, .saved_type = MIGRATE_MOVABLE, .flags = PB_OFFLINE };
+    *pb = (struct pageblock){ .type = MIGRATE_MOVABLE, .saved_type = MIGRATE_MOVABLE, .offline = 1 };
     for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
         pb->head[o] = PAGE_LINK_NONE;
     }
@@ -81,7 +81,7 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
         z->tenant_blocks--;                     /* movable pages are at home in it now */
         pb->flags &= (uint8_t)~PB_TENANTS;
     }
-    pb->flags &= (uint8_t)~(PB_SKIP | PB_CLAIMED);
+    pb->flags &= (uint8_t)~PB_CLAIMED;
 }
 
 struct page *pageblock_first(const struct mm *mm, uint32_t block, unsigned order)

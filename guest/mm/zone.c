@@ -3,7 +3,7 @@
  *
  * Owns: struct mm's tables, the memmap of each section, zone lists, watermarks.
  * Invariants:
- *   I1  every pageblock of a present section belongs to exactly one zone or is PB_OFFLINE;
+ *   I1  every pageblock of a present section belongs to exactly one zone or is offline;
  *       zones and nodes begin and end at pageblocks.
  *   I2  managed_pages of a zone = pages that mm_free_boot() gave it (less those taken offline).
  *   I3  min <= low <= high.
@@ -126,7 +126,7 @@ static void zone_count_present(struct mm *mm, struct zone *z)
             continue;
         }
         mm_block(mm, b)->zone = z->id;
-        mm_block(mm, b)->flags &= (uint8_t)~PB_OFFLINE;
+        mm_block(mm, b)->offline = 0;
         z->blocks_of[MIGRATE_MOVABLE]++;
         for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
             z->present_pages += page_state(mm_block_page(mm, b) + i) == PAGE_RESERVED;
@@ -289,7 +289,7 @@ uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end)
 
 static bool holds_boot_memory(const struct mm *mm, uint32_t block)
 {
-    return mm_pfn_valid(mm, block_pfn(block)) && !(mm_block(mm, block)->flags & PB_OFFLINE) && mm_block(mm, block)->reserved_pages != 0;
+    return mm_pfn_valid(mm, block_pfn(block)) && !mm_block(mm, block)->offline && mm_block(mm, block)->reserved_pages != 0;
 }
 
 /* Take a block's bits out of the free areas, or put them back under its new position. */

@@ -29,14 +29,11 @@
 #define BLOCK_NONE     UINT32_MAX
 
 /* Flags of a pageblock. */
-#define PB_OFFLINE     0x01u                        /* not a block of any zone */
-#define PB_SKIP        0x02u                        /* compaction found nothing to move here */
-#define PB_SOURCE      0x04u                        /* being emptied: no target for migration */
 #define PB_RESIDUAL    0x08u                        /* isolated with pages that cannot leave */
 #define PB_TENANTS     0x20u                        /* movable pages may live in this kernel block */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
 
-struct pageblock {                                  /* all fields: zone lock */
+struct pageblock {                                  /* zone lock, but for what is said to be constant or atomic */
     uint16_t head[PAGEBLOCK_ORDER];                 /* first free unit of each order, PAGE_LINK_NONE if none */
     uint16_t order_mask;                            /* bit o: a free unit of order o is here */
     uint16_t free_pages;                            /* in PAGE_FREE units */
@@ -46,7 +43,8 @@ struct pageblock {                                  /* all fields: zone lock */
     uint8_t zone;                                   /* index in mm.zones; constant while online */
     uint8_t flags;                                  /* PB_* */
     uint16_t isolations;                            /* overlapping isolation requests */
-    uint16_t unused;
+    uint8_t offline;                                /* not a block of any zone; constant while it is online */
+    uint8_t unused;
 };
 _Static_assert(sizeof(struct pageblock) == 32, "two pageblocks a cache line");
 
@@ -124,7 +122,7 @@ struct zone {
     uint32_t boot_blocks;                           /* the first positions: blocks with boot memory */
     struct spinlock compact_lock;                   /* one compaction at a time; taken before every other lock */
     uint32_t *rank;                                 /* compact_lock: blocks in the order in which they are emptied */
-    uint32_t tenant_blocks;                         /* zone lock: blocks with PB_TENANTS, at most */
+    _Atomic uint32_t tenant_blocks;                 /* blocks with PB_TENANTS; changed under the zone lock */
 };
 
 /* Where blocks for unmovable and reclaimable pages come from. */
@@ -136,7 +134,9 @@ enum claim_policy {
 
 struct mm;
 struct migrate_ops {
-    /* Move the contents and the owner's references of from to to, a used unit of the same order and type on which the
+    /* The mover takes whatever lock keeps the owner from freeing or splitting the unit, and looks again whether from is
+     * still the owner's and of to's order (else MM_EAGAIN).
+     * Move the contents and the owner's references of from to to, a used unit of the same order and type on which the
      * caller has set nothing but the state.  The caller holds a reference on from; when MM_OK comes back, the owner's
      * reference on from is gone and to has refs 1 that belongs to the owner.  MM_EAGAIN: not now; MM_EBUSY: not at all.
      * No lock is held. */
