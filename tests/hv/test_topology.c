@@ -262,6 +262,58 @@ static void qemu_has_nodes_only(void **state)
     done(&m, &t);
 }
 
+static void read_table(const char *name, struct table *t)
+{
+    char path[256];
+    uint8_t bytes[4096];
+
+    snprintf(path, sizeof(path), "tests/hv/data/%s", name);      /* tests run at the top of the tree */
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        fail_msg("cannot open %s", path);
+        return;
+    }
+    table_put(t, bytes, fread(bytes, 1, sizeof(bytes), f));
+    fclose(f);
+    assert_true(t->bytes > 100);
+}
+
+/* As dom0 of a real Xen saw them. */
+static void real_tables(void **state)
+{
+    const struct { const char *smbios; enum hv_topology_source source; const char *names[4], *banks[4], *note; } cases[] = {
+        { "xenhost-4x1g.dmi", HV_TOPO_SMBIOS, { "DIMM0", "DIMM1", "DIMM2", "DIMM3" }, { "NODE0", "NODE1", "NODE2", "NODE3" }, "" },
+        { "qemu-4g.dmi", HV_TOPO_NUMA, { "NODE0", "NODE1", "NODE2", "NODE3" }, { "", "", "", "" }, "do not tell DIMMs apart" },
+    };
+
+    (void)state;
+    for (size_t c = 0; c < FS_ARRAY_SIZE(cases); c++) {
+        struct machine m = { 0 };
+        struct hv_topology t;
+
+        read_table(cases[c].smbios, &m.smbios);
+        read_table("qemu-4x1g.srat", &m.srat);
+        machine_ram(&m, 0, 0x9f000);
+        machine_ram(&m, 0x100000, 0xbffdf000);
+        machine_ram(&m, 4 * GIB, 5 * GIB);
+        machine_nodes(&m, 4, GIB);
+        build(&m, &t);
+        assert_int_equal(t.source, cases[c].source);
+        assert_non_null(strstr(t.note, cases[c].note));
+        assert_true(*cases[c].note || !*t.note);
+        assert_int_equal(t.count, 4);
+        for (uint32_t i = 0; i < 4; i++) {
+            static const uint64_t pages[] = { 262047, 262144, 262111, 262144 };
+            const struct hv_dimm *d = named(&t, cases[c].banks[i], cases[c].names[i]);
+
+            assert_int_equal(mfn_set_pages(&d->ranges), pages[i]);
+            assert_int_equal(d->node, i);
+            assert_int_equal(d->ranges.ranges[d->ranges.count - 1].start.n, i == 3 ? 0x100000 : i ? i * FRAMES_PER_GIB : 0x100);
+        }
+        done(&m, &t);
+    }
+}
+
 /* ---- lies --------------------------------------------------------------------------- */
 
 /* Offset of the n-th record (from 0) of a type; fails where there is none. */
@@ -656,6 +708,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interleaved_server),    cmocka_unit_test(interleaved_laptops),   cmocka_unit_test(desktop_with_the_hole),
         cmocka_unit_test(without_type_20),       cmocka_unit_test(beyond_4_tib),          cmocka_unit_test(qemu_has_nodes_only),
+        cmocka_unit_test(real_tables),
         cmocka_unit_test(a_partner_is_missing),  cmocka_unit_test(tables_against_nodes),  cmocka_unit_test(interleave_claims),
         cmocka_unit_test(small_defects_are_said), cmocka_unit_test(names_that_repeat),    cmocka_unit_test(no_tables_at_all),
         cmocka_unit_test(nodes_that_are_not_xens), cmocka_unit_test(frame_targets),       cmocka_unit_test(found_ranges_replace),
