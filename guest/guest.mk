@@ -64,6 +64,11 @@ $(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lzstd -ljansson -lpthread
 
+GUEST_REPLAY_PARTS := $(filter-out %/replay.o,$(GUEST_REPLAY_OBJ))
+$(BUILD)/tests/guest/test_pagetrace: $(BUILD)/obj/tests/guest/test_pagetrace.o $(GUEST_TEST_LIB_OBJ) $(GUEST_REPLAY_PARTS) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -lcmocka -lzstd -ljansson -lpthread
+
 $(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -ljansson -lpthread -ldl
