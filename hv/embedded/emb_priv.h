@@ -223,6 +223,8 @@ int emb_get_page_and_type(struct emb_machine *m, uint64_t mfn, const struct emb_
 void emb_put_page_and_type(struct emb_machine *m, uint64_t mfn);
 void emb_put_alloc_ref(struct emb_machine *m, uint64_t mfn);            /* pre: the caller holds another one */
 int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order);
+/* Without asking the limit: the domain gave as many back, and may have been over it already.  pre: not dying. */
+void emb_assign_exchanged(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order);
 void emb_list_unlink(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
 void emb_list_append(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
 

@@ -3,7 +3,7 @@
  *
  * Owns: struct emb_guest of a HAP domain.
  * Invariants: I1 gfns below `pages` are RAM but for a legacy hole (0xa0 to 0x100), which
- * makes the first 2 MiB small pages; aligned 2 MiB gfn ranges are 2 MiB extents
+ * makes the first 2 MiB small pages, and the device hole below 4 GiB; aligned 2 MiB gfn ranges are 2 MiB extents
  * unless small pages were asked for; rings lie in special gfns below 4 GiB.
  * Lock order: the machine's lock is held.
  * Why: this is how the toolstack builds a PVH guest.  vcpu_info pages of several
@@ -14,6 +14,8 @@
 
 #define HOLE_START 0xa0u
 #define HOLE_END   0x100u
+#define MMIO_START 0xfc000u             /* the last 64 MiB below 4 GiB: special pages and devices */
+#define MMIO_END   0x100000u
 #define GFN_CONSOLE 0xfeffcu
 #define GFN_STORE   0xfeffdu
 #define GFN_SPACE   0x400000u           /* scratch gfns of a tool lie above the guest's */
@@ -81,7 +83,8 @@ int emb_hap_plan(struct emb_machine *m, struct emb_domain *d)
         return -ENOMEM;
     }
     for (uint64_t gfn = 0; gfn < g->pfns; gfn++) {
-        g->role[gfn] = gfn >= HOLE_START && gfn < HOLE_END ? EMB_R_HOLE : EMB_R_DATA;
+        bool hole = (gfn >= HOLE_START && gfn < HOLE_END) || (gfn >= MMIO_START && gfn < MMIO_END);
+        g->role[gfn] = hole ? EMB_R_HOLE : EMB_R_DATA;
     }
     g->special_gfn[0] = g->console = GFN_CONSOLE;
     g->special_gfn[1] = g->store = GFN_STORE;

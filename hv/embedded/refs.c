@@ -65,6 +65,13 @@ int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32
     if (pages > d->max_pages - d->tot_pages) {
         return -E2BIG;
     }
+    emb_assign_exchanged(m, d, mfn, order);
+    return 0;
+}
+
+void emb_assign_exchanged(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order)
+{
+    uint64_t pages = 1ull << order;
     for (uint64_t i = 0; i < pages; i++) {
         struct emb_frame *f = emb_frame_at(m, mfn + i);
         f->owner = (uint16_t)(emb_slot(m, d) + 1);
@@ -73,7 +80,6 @@ int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32
         emb_list_append(m, d, mfn + i);
     }
     d->tot_pages += pages;
-    return 0;
 }
 
 /* ---- general references -------------------------------------------------- */
