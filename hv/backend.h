@@ -264,6 +264,7 @@ struct hv_backend_ops {
     /* -- PV tables and vCPUs -- */
     fs_status_t (*unpin)(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, struct fs_error *err);
     fs_status_t (*pin)(struct hv_backend *be, uint16_t domid, const struct hv_pin *pins, size_t count, struct fs_error *err);
+    /* [mt] for disjoint frames. */
     fs_status_t (*m2p_set)(struct hv_backend *be, uint16_t domid, const struct hv_m2p_set *list, size_t count, struct fs_error *err);
     fs_status_t (*vcpu_save)(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct hv_pv_vcpu *out, struct fs_error *err);
     fs_status_t (*vcpu_reset)(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct fs_error *err);

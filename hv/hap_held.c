@@ -54,7 +54,7 @@ static fs_status_t look(struct hap_job *job, uint64_t gfn, uint32_t index, const
         h->list = grown;
         h->capacity = capacity;
     }
-    c.likely = (uint8_t)((hap_shape_array(page) ? HAP_KIND_ARRAY : 0) | (c.kinds & HAP_KIND_VCPU)
+    c.likely = (uint8_t)((hap_shape_array(page) ? HAP_KIND_ARRAY : 0) | (hap_shape_vcpu_likely(page) ? HAP_KIND_VCPU : 0)
                          | (hap_shape_control(page, hap_ports_limit(h->ports)) ? HAP_KIND_CONTROL : 0));
     c.array_agrees = c.kinds & HAP_KIND_ARRAY && hap_ports_agree(h->ports, page);
     c.mfn = index == HAP_NO_INDEX ? FS_FRAME_NONE : job->list[index].mfn.n;

@@ -174,6 +174,7 @@ fs_status_t hap_why(struct hap_job *job, fs_status_t st, struct fs_error *err) F
 unsigned hap_shape(const void *page, uint32_t port_limit);
 /* Next offset >= from at which a vcpu_info could lie; -1 none. */
 int hap_shape_vcpu_next(const void *page, int from);
+bool hap_shape_vcpu_likely(const void *page);
 bool hap_shape_control(const void *page, uint32_t port_limit);
 bool hap_shape_array(const void *page);
 

@@ -17,8 +17,8 @@
  * Why inside the guest: a frame of the domain outlives this process and dies with the
  * domain, which is exactly the life of the data in question.  The guest can write to
  * it (it is its own memory) and would lose only its own data.
- * Cost: opening is one scan of an empty window (2048 gfns) at most, and only for a
- * guest that already reaches that high.
+ * Cost: opening is one look at an empty window (2048 gfns) at most, only for a guest that already
+ * reaches that high, and one at 512 gfns for each slot that is full.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -27,32 +27,29 @@
 #include "frameshift/assert.h"
 #include "hap_priv.h"
 
-/* 8 GiB, doubled until it is clear: above the RAM and the PCI hole of usual guests, below the 36 address bits that every
- * 64-bit CPU has. */
-#define WINDOW_FIRST_GFN 0x200000ull
-#define WINDOW_LIMIT_GFN (1ull << 24)
+/* The last 8 MiB of the first clear one of the 256 MiB slots from 4 GiB on: above the RAM and the holes of usual guests;
+ * the end of a slot because guests that add memory by themselves begin where they find room, at the low end. */
+#define WINDOW_FIRST_SLOT 0x100000ull
+#define WINDOW_SLOT_PAGES 0x10000ull
+#define WINDOW_LAST_SLOT  (1ull << 30)
 #define PIECE_PAGES 512u
 
-/* Which of count gfns from first are populated: maps, looks, unmaps. */
-static fs_status_t window_populated(struct hap_job *job, uint64_t first, size_t count, bool *any, struct fs_error *err)
+static fs_status_t piece_populated(struct hap_job *job, uint64_t first, bool *any, struct fs_error *err)
 {
     uint64_t gfns[PIECE_PAGES];
     int page_err[PIECE_PAGES];
     void *map;
 
-    *any = false;
-    for (size_t at = 0; at < count; at += PIECE_PAGES) {
-        for (size_t i = 0; i < PIECE_PAGES; i++) {
-            gfns[i] = first + at + i;
-        }
-        fs_status_t st = job->ops->map(job->be, job->domid, gfns, PIECE_PAGES, HV_MAP_READ, page_err, &map, err);
-        if (st != FS_OK) {
-            return st;
-        }
-        job->ops->unmap(job->be, map, PIECE_PAGES);
-        for (size_t i = 0; i < PIECE_PAGES; i++) {
-            *any |= page_err[i] == 0;
-        }
+    for (size_t i = 0; i < PIECE_PAGES; i++) {
+        gfns[i] = first + i;
+    }
+    fs_status_t st = job->ops->map(job->be, job->domid, gfns, PIECE_PAGES, HV_MAP_READ, page_err, &map, err);
+    if (st != FS_OK) {
+        return st;
+    }
+    job->ops->unmap(job->be, map, PIECE_PAGES);
+    for (size_t i = 0; i < PIECE_PAGES; i++) {
+        *any |= page_err[i] == 0;
     }
     return FS_OK;
 }
@@ -65,11 +62,12 @@ static fs_status_t window_choose(struct hap_job *job, struct fs_error *err)
     if (st != FS_OK) {
         return st;
     }
-    for (uint64_t base = WINDOW_FIRST_GFN; base + HAP_WINDOW_PAGES <= WINDOW_LIMIT_GFN; base <<= 1) {
+    for (uint64_t slot = WINDOW_FIRST_SLOT; slot < WINDOW_LAST_SLOT; slot += WINDOW_SLOT_PAGES) {
+        uint64_t base = slot + WINDOW_SLOT_PAGES - HAP_WINDOW_PAGES;
         bool any = false;
 
-        if (limit > base) {
-            st = window_populated(job, base, HAP_WINDOW_PAGES, &any, err);
+        for (uint64_t at = 0; at < HAP_WINDOW_PAGES && limit > base && !any; at += PIECE_PAGES) {
+            st = piece_populated(job, base + at, &any, err);
             if (st != FS_OK) {
                 return st;
             }
@@ -79,9 +77,8 @@ static fs_status_t window_choose(struct hap_job *job, struct fs_error *err)
             return FS_OK;
         }
     }
-    return fs_fail(err, FS_UNSUPPORTED, "domain %u: no room for %u scratch frames between gfn 0x%llx and 0x%llx; "
-                   "exclude the guest", job->domid, HAP_WINDOW_PAGES, (unsigned long long)WINDOW_FIRST_GFN,
-                   (unsigned long long)WINDOW_LIMIT_GFN);
+    return fs_fail(err, FS_UNSUPPORTED, "domain %u: no room for %u scratch frames above 4 GiB; exclude the guest", job->domid,
+                   HAP_WINDOW_PAGES);
 }
 
 /* One order-9 extent is asked of every node in turn: that one node has none says nothing about its single frames. */

@@ -147,6 +147,26 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
     return n;
 }
 
+/* Which low 16 bits of a frame number occur among the page tables: nearly every data page is rejected by one look, where a
+ * search a page would be the longest part of choosing. */
+#define FRAME_BITS 65536u
+
+static uint64_t *frame_bits(const struct pv_job *job)
+{
+    uint64_t *bits = calloc(FRAME_BITS / 64, sizeof(*bits));
+    for (size_t i = 0; bits != NULL && i < job->tables.count; i++) {
+        uint64_t slot = job->tables.list[i].mfn.n % FRAME_BITS;
+        bits[slot / 64] |= 1ull << (slot % 64);
+    }
+    return bits;
+}
+
+static bool bit_is_set(const uint64_t *bits, uint64_t frame)
+{
+    uint64_t slot = frame % FRAME_BITS;
+    return (bits[slot / 64] >> (slot % 64)) & 1;
+}
+
 /* Keep the candidates that M2P and ownership confirm and that no special names (I2). */
 static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, struct candidate *list, size_t *count,
                            struct fs_error *err)
@@ -162,6 +182,10 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
     for (size_t i = 0; i < n; i++) {
         mfns[i] = list[i].mfn;
     }
+    uint64_t *table_bits = frame_bits(job);
+    if (table_bits == NULL) {
+        goto out;
+    }
     s = be->ops->m2p(be, mfns, n, gfns, err);
     for (size_t i = 0; i < n && s == FS_OK; i++) {
         enum fs_reason reason = special_reason(course, list[i].mfn);
@@ -172,15 +196,26 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
             s = held_add(course, list[i].mfn, list[i].pfn, reason);
             continue;
         }
-        const struct pv_table *t = pv_tables_at(&job->tables, list[i].mfn);
+        const struct pv_table *t = bit_is_set(table_bits, list[i].mfn.n) ? pv_tables_at(&job->tables, list[i].mfn) : NULL;
         list[kept] = list[i];
         list[kept++].type = t != NULL ? t->level : HV_TYPE_NONE;
     }
     *count = kept;
+    free(table_bits);
 out:
     free(mfns);
     free(gfns);
     return s;
+}
+
+struct probe_work { struct pv_job *job; const mfn_t *mfns; bool *held; uint64_t calls[PV_THREADS]; };
+
+static fs_status_t probe_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
+{
+    struct probe_work *w = arg;
+    struct pv_job *job = w->job;
+    const mfn_t *spare = &job->reserved[job->reserved_count - 2u * (part + 1)];
+    return job->be->ops->probe_held(job->be, job->dom.domid, w->mfns + first, end - first, spare, w->held + first, &w->calls[part], err);
 }
 
 /* Ask Xen which candidates somebody else holds; the rest become the round's moves. */
@@ -197,8 +232,8 @@ static fs_status_t probe(struct pv_course *course, struct pv_job *job, const str
     for (size_t i = 0; i < count; i++) {
         mfns[i] = list[i].mfn;
     }
-    const mfn_t spare[PV_SPARE] = { job->reserved[job->reserved_count - 1], job->reserved[job->reserved_count - 2] };
-    s = job->be->ops->probe_held(job->be, job->dom.domid, mfns, count, spare, held, &calls, err);
+    struct probe_work work = { .job = job, .mfns = mfns, .held = held };
+    s = pv_parallel(count, probe_part, &work, err);
     if (s != FS_OK) {
         goto out;
     }
@@ -213,6 +248,9 @@ static fs_status_t probe(struct pv_course *course, struct pv_job *job, const str
         xlat_set(&job->x, list[i].mfn, to);
     }
     job->reserved_used = job->move_count;
+    for (unsigned i = 0; i < PV_THREADS; i++) {
+        calls += work.calls[i];
+    }
     pv_phase(job, "probe", &since, calls);
     mover_event(job->ctx, EV_PROBE, job->dom.domid, count, count - job->move_count, NULL);
 out:

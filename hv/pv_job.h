@@ -13,7 +13,8 @@
 #include "pv_tables.h"
 #include "xlat.h"
 
-#define PV_SPARE 2u             /* reserved frames that the probe pairs single frames with */
+#define PV_THREADS 4u           /* pv_parallel() never makes more parts */
+#define PV_SPARE (2u * PV_THREADS)  /* reserved frames that the probes pair single frames with: two a thread */
 
 struct pv_job {
     const struct mover_ctx *ctx;
@@ -73,7 +74,7 @@ fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK
 void pv_job_free(struct pv_job *job);
 
 /* Split [0, count) over the dom0's processors; fn on each part, the first failure wins.  fn may use [mt] members only. */
-typedef fs_status_t (*pv_part_fn)(void *arg, size_t first, size_t end, struct fs_error *err);
+typedef fs_status_t (*pv_part_fn)(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err);
 fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err) FS_MUST_CHECK;
 
 static inline uint64_t pv_now(const struct pv_job *job) { return job->be->ops->clock_ns(job->be); }

@@ -13,7 +13,7 @@
  *   I3  a table is mapped writable only while no type reference to it exists.
  *   I4  the set that is pinned afterwards is the set that was pinned before, at the
  *       same levels.
- * Lock order: none; pv_parallel() runs up to THREADS_MAX threads on the backend's [mt] members.
+ * Lock order: none; pv_parallel() runs up to PV_THREADS threads on the backend's [mt] members.
  * Why all references at once: an entry-wise mmu_update of a live table costs one
  * hypercall operation an entry and needs every old frame alive; dropping all types
  * first makes tables plain memory, and the pin afterwards is one validation pass in
@@ -29,7 +29,6 @@
 
 #include "frameshift/assert.h"
 
-#define THREADS_MAX 4
 #define M2P_BATCH 1024u
 
 void pv_phase(struct pv_job *job, const char *name, uint64_t *since, uint64_t count)
@@ -194,6 +193,7 @@ fs_status_t pv_drop(struct pv_job *job, struct fs_error *err)
 struct part {
     pv_part_fn fn;
     void *arg;
+    unsigned part;
     size_t first, end;
     fs_status_t status;
     struct fs_error err;
@@ -202,21 +202,22 @@ struct part {
 static void *part_main(void *arg)
 {
     struct part *p = arg;
-    p->status = p->fn(p->arg, p->first, p->end, &p->err);
+    p->status = p->fn(p->arg, p->part, p->first, p->end, &p->err);
     return NULL;
 }
 
 fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t threads = cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (size_t)cpus;
-    struct part parts[THREADS_MAX];
-    pthread_t ids[THREADS_MAX];
-    bool started[THREADS_MAX] = { false };
+    size_t threads = cpus < 1 ? 1 : cpus > PV_THREADS ? PV_THREADS : (size_t)cpus;
+    struct part parts[PV_THREADS];
+    pthread_t ids[PV_THREADS];
+    bool started[PV_THREADS] = { false };
     memset(parts, 0, sizeof(parts));
     for (size_t t = 0; t < threads; t++) {
         parts[t].fn = fn;
         parts[t].arg = arg;
+        parts[t].part = (unsigned)t;
         parts[t].first = count * t / threads;
         parts[t].end = count * (t + 1) / threads;
         started[t] = t > 0 && pthread_create(&ids[t], NULL, part_main, &parts[t]) == 0;
@@ -239,8 +240,9 @@ fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error 
 
 struct copy_work { struct pv_job *job; const struct hv_copy *list; };
 
-static fs_status_t copy_part(void *arg, size_t first, size_t end, struct fs_error *err)
+static fs_status_t copy_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
 {
+    (void)part;
     struct copy_work *w = arg;
     return w->job->be->ops->copy(w->job->be, w->job->dom.domid, w->list + first, end - first, err);
 }
@@ -267,16 +269,20 @@ fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
 
 /* ---- apply -------------------------------------------------------------------------- */
 
-static fs_status_t apply_m2p(struct pv_job *job, bool forward, struct fs_error *err)
+struct m2p_work { struct pv_job *job; bool forward; };
+
+static fs_status_t m2p_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
 {
+    const struct m2p_work *w = arg;
+    const struct pv_move *moves = w->job->moves;
     struct hv_m2p_set batch[M2P_BATCH];
-    for (size_t i = 0; i < job->move_count; ) {
+    (void)part;
+    for (size_t i = first; i < end; ) {
         size_t n = 0;
-        for (; n < M2P_BATCH && i < job->move_count; i++, n++) {
-            batch[n] = (struct hv_m2p_set){ .mfn = forward ? job->moves[i].new : job->moves[i].old,
-                                            .pfn = pfn_make(job->moves[i].pfn) };
+        for (; n < M2P_BATCH && i < end; i++, n++) {
+            batch[n] = (struct hv_m2p_set){ .mfn = w->forward ? moves[i].new : moves[i].old, .pfn = pfn_make(moves[i].pfn) };
         }
-        fs_status_t s = job->be->ops->m2p_set(job->be, job->dom.domid, batch, n, err);
+        fs_status_t s = w->job->be->ops->m2p_set(w->job->be, w->job->dom.domid, batch, n, err);
         if (s != FS_OK) {
             return s;
         }
@@ -300,7 +306,7 @@ fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err)
     }
     pv_phase(job, "p2m-write", &since, job->move_count);
     mover_event(job->ctx, EV_P2M, job->dom.domid, job->move_count, job->p2m.page_count, NULL);
-    s = apply_m2p(job, forward, err);
+    s = pv_parallel(job->move_count, m2p_part, &(struct m2p_work){ job, forward }, err);
     if (s == FS_OK) {
         pv_phase(job, "m2p", &since, job->move_count);
         mover_event(job->ctx, EV_M2P, job->dom.domid, job->move_count, job->move_count, NULL);

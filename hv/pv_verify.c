@@ -93,11 +93,12 @@ static void hash_one(struct pass *p, size_t i, const uint64_t *words)
     }
 }
 
-static fs_status_t hash_part(void *arg, size_t from, size_t end, struct fs_error *err)
+static fs_status_t hash_part(void *arg, unsigned part, size_t from, size_t end, struct fs_error *err)
 {
     struct pass *p = arg;
     struct pv_job *job = p->job;
     fs_status_t s = FS_OK;
+    (void)part;
     for (size_t first = from; first < end && s == FS_OK; first += MAP_CHUNK) {
         uint64_t frames[MAP_CHUNK];
         int page_err[MAP_CHUNK];

@@ -4,16 +4,16 @@
  * Owns: the rules by which records become DIMMs and interleave sets, and the
  * reasons for which the tables are dropped.
  * Invariants (of what is returned with DIMMs in it):
- *  I1 DIMMs whose records share frames are one set; so are DIMMs that claim a
- *     place in an interleave of one array range but share frames with nobody;
+ *  I1 DIMMs whose records share frames are one set; so are those of one array
+ *     range that share frames with nobody, but do not say "not interleaved";
  *  I2 a set holds no more RAM than its DIMMs have bytes;
  *  I3 a set lies on one NUMA node;
  *  I4 the sets cover RAM, but for TOPOLOGY_SLACK_PAGES.
  * Lock order: none; pure.
  * Why sets grow on doubt: a set too large costs an evacuation of more frames, a
- * set too small leaves frames on the DIMM that the user thinks is empty.  Common
- * firmware gives two interleaved DIMMs ranges one behind the other, each with its
- * place in the interleave: the second half of I1 is for them.
+ * set too small leaves frames on the DIMM that the user thinks is empty.  Most
+ * firmware gives interleaved DIMMs ranges one behind the other, each with its
+ * place in the interleave, or an unknown one: the second half of I1 is for them.
  * Why I2 to I4 drop everything: they fail where firmware forgot the hole below
  * 4 GiB, left a DIMM out, or invented the tables (virtual machines).  Where RAM
  * was moved to from the hole differs between chipsets, so nothing is repaired.
@@ -31,7 +31,7 @@ enum { USE_SYSTEM_MEMORY = 3 };
 
 /* What the records claim of a DIMM, beside the DIMM of the same index until it is sorted. */
 struct claim {
-    uint16_t handle, array, array_range;
+    uint16_t handle;
     uint8_t position;                   /* 0 none claimed; SMBIOS_UNKNOWN */
     bool size_known, has_range;
 };
@@ -101,7 +101,7 @@ static size_t dimm_of(struct builder *b, uint16_t handle, const struct smbios_de
     }
     d->size_bytes = device && device->size_known ? device->size_bytes : 0;
     b->claims[b->t->count - 1] = (struct claim){
-        .handle = handle, .array = device ? device->array : 0, .size_known = device && device->size_known,
+        .handle = handle, .size_known = device && device->size_known,
     };
     return b->t->count - 1;
 }
@@ -127,7 +127,6 @@ static fs_status_t add_device_range(struct builder *b, const struct smbios_devic
     b->unknown_devices += !device && !c->has_range;
     if (!c->has_range || !c->position || c->position == SMBIOS_UNKNOWN) {
         c->position = r->position;
-        c->array_range = r->array_range;
     }
     c->has_range = true;
     return mfn_set_add(&b->t->dimms[i].ranges, r->range);
@@ -162,46 +161,73 @@ static bool claims_place(const struct claim *c)
     return c->has_range && c->position && c->position != SMBIOS_UNKNOWN;
 }
 
-/* The second half of I1. */
+/* Index of the DIMM that a type 20 record became part of; SIZE_MAX where it was left out. */
+static size_t dimm_of_range(const struct builder *b, const struct smbios_device_range *r)
+{
+    for (size_t i = 0; i < b->t->count; i++) {
+        if (b->claims[i].handle == r->device) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+/* The second half of I1: orphans that hang on one array range. */
+static fs_status_t group_orphans(struct builder *b, const bool *orphan, bool *grouped)
+{
+    const struct smbios_memory *m = b->m;
+    size_t *dimm = calloc(m->device_range_count, sizeof(*dimm));
+
+    if (!dimm) {
+        return FS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < m->device_range_count; i++) {
+        dimm[i] = dimm_of_range(b, &m->device_ranges[i]);
+        if (dimm[i] == SIZE_MAX || !orphan[dimm[i]]) {
+            dimm[i] = SIZE_MAX;
+            continue;
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (dimm[k] == SIZE_MAX || dimm[k] == dimm[i] || m->device_ranges[k].array_range != m->device_ranges[i].array_range) {
+                continue;
+            }
+            grouped[dimm[i]] = grouped[dimm[k]] = true;
+            if (b->t->dimms[dimm[i]].set != b->t->dimms[dimm[k]].set) {
+                topology_merge_sets(b->t, b->t->dimms[dimm[k]].set, b->t->dimms[dimm[i]].set);
+            }
+        }
+    }
+    free(dimm);
+    return FS_OK;
+}
+
 static fs_status_t group_by_claims(struct builder *b)
 {
     struct hv_topology *t = b->t;
-    unsigned unknown = 0, partnerless = 0, grouped = 0;
-    bool *orphan = calloc(t->count + 1, sizeof(*orphan));
+    unsigned partnerless = 0, grouped = 0;
+    bool *orphan = calloc(2 * t->count + 1, sizeof(*orphan));
 
-    ASSERT(b->claims || !t->count);
     if (!orphan) {
         return FS_NO_MEMORY;
     }
+    ASSERT(b->claims || !t->count);
+    bool *with_partner = orphan + t->count;
     for (size_t i = 0; i < t->count; i++) {
-        orphan[i] = is_alone(t, i) && claims_place(&b->claims[i]);
-        unknown += b->claims[i].has_range && b->claims[i].position == SMBIOS_UNKNOWN && is_alone(t, i);
+        orphan[i] = is_alone(t, i) && b->claims[i].has_range && b->claims[i].position;
     }
+    fs_status_t s = group_orphans(b, orphan, with_partner);
     for (size_t i = 0; i < t->count; i++) {
-        bool partner = false;
-
-        for (size_t k = 0; k < t->count && orphan[i]; k++) {
-            if (k != i && orphan[k] && b->claims[k].array_range == b->claims[i].array_range) {
-                partner = true;
-                if (t->dimms[k].set != t->dimms[i].set) {
-                    topology_merge_sets(t, t->dimms[i].set, t->dimms[k].set);
-                }
-            }
-        }
-        partnerless += orphan[i] && !partner;
-        grouped += partner;
+        grouped += with_partner[i];
+        partnerless += orphan[i] && !with_partner[i];
     }
     if (grouped) {
-        topology_note(t, "SMBIOS: %u interleaved DIMMs have ranges one behind the other; taken as one set", grouped);
-    }
-    if (unknown && t->count > 1) {
-        topology_note(t, "SMBIOS: whether %u DIMMs are interleaved is not told; taken as not", unknown);
+        topology_note(t, "SMBIOS: %u DIMMs are or may be interleaved, with ranges one behind the other; taken as one set", grouped);
     }
     if (partnerless && t->count > 1) {
         topology_note(t, "SMBIOS: %u DIMMs are said to be interleaved, but with no other", partnerless);
     }
     free(orphan);
-    return FS_OK;
+    return s;
 }
 
 static fs_status_t from_device_ranges(struct builder *b)

@@ -8,6 +8,8 @@
  *      NUL: a guest's administrator may have written anything there.
  *  I2  a domain is HV_DOMAIN_PV or HV_DOMAIN_HAP only where a mover for it exists;
  *      whatever cannot be told for sure is HV_DOMAIN_OTHER.
+ *      So is a guest that still has populate-on-demand entries (started with less memory than
+ *      its maximum, its balloon not yet inflated): looking at such a gfn populates it.
  *  I3  pause() returns with the vCPUs off their CPUs and their state saved: Xen's
  *      pause by the control domain waits for that.
  * Why one list call for many domains: the answer of one call is of one moment.
@@ -67,6 +69,12 @@ bool xen_parse_u64(const char *text, uint64_t max, uint64_t *out)
     return true;
 }
 
+bool xen_domain_has_pod(struct xen_be *x, uint16_t domid)
+{
+    uint64_t tot = 0, cache = 0, entries = 0;
+    return xc_domain_get_pod_target(x->xch, domid, &tot, &cache, &entries) == 0 && entries > 0;
+}
+
 uint8_t xen_domain_kind(struct xen_be *x, const xc_domaininfo_t *info)
 {
     if (info->domain == x->self) {
@@ -76,7 +84,7 @@ uint8_t xen_domain_kind(struct xen_be *x, const xc_domaininfo_t *info)
         return HV_DOMAIN_OTHER;         /* the xenstore domain cannot be asked to suspend: the asking goes through it */
     }
     if (info->flags & XEN_DOMINF_hvm_guest) {
-        return (info->flags & XEN_DOMINF_hap) ? HV_DOMAIN_HAP : HV_DOMAIN_OTHER;
+        return (info->flags & XEN_DOMINF_hap) && !xen_domain_has_pod(x, info->domain) ? HV_DOMAIN_HAP : HV_DOMAIN_OTHER;
     }
     unsigned width = 0;
     if (xc_domain_get_guest_width(x->xch, info->domain, &width) != 0) {

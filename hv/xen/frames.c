@@ -1,118 +1,32 @@
 /*
  * frames.c - who owns each frame, found without any effect.
  *
- * Owns: frames(), m2p(), types(), query_offline(), the mapping of Xen's
- * machine-to-physical table.
+ * Owns: frames(), types(), page information in bulk.
  * Invariants:
  *  I1  nothing here changes a frame, a domain or the heap.
  *  I2  a PV owner is exact: Xen answers a PV domain's getpageframeinfo3 with
  *      anything but XTAB only where that domain owns the frame.
  *  I3  a translated owner is deduced: the frame's M2P entry names a gfn, and that gfn is
- *      populated in exactly one translated domain.  With several candidates the frame
- *      is asked about one by one (refs.c) as long as that is cheap, else AMBIGUOUS.
+ *      populated in exactly one translated domain.  With several candidates it is
+ *      the one whose gfn leads to the frame (ptes.c); AMBIGUOUS where that cannot be asked.
  *  I4  a frame number is looked at only below max_mfn and inside RAM.
  *  I5  in a range of more than 1024 frames a frame without an M2P entry is UNOWNED without asking (Xen
  *      clears the entry of every frame that it frees).  A PV domain can own such a frame: one that
  *      was just added, or whose entry the guest has wiped; marking it and types() tell.  An aligned block
- *      that the M2P shows as one superpage is asked about by three of its frames first.
+ *      that the M2P shows as one superpage is asked about by three of its frames first, and where several
+ *      translated domains could own it, four frames of it speak for all.
  * Why PV domains first: what a PV guest owns must never be deduced from the M2P,
  * of which the guest writes its own entries.
  * Cost: one hypercall per 512 frames and PV domain for the frames not yet claimed, one
  * per 1024 deduced frames and translated domain, one per 1024 frames for the offline state.
  */
-#include "xen_priv.h"
+#include "ptes.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "frameshift/assert.h"
-
-/* ---- the machine-to-physical table ---- */
-
-static fs_status_t m2p_open(struct xen_be *x, struct fs_error *err)
-{
-    if (x->m2p_chunks) {
-        return FS_OK;
-    }
-    size_t count = (size_t)((x->max_mfn + XEN_M2P_CHUNK_ENTRIES - 1) / XEN_M2P_CHUNK_ENTRIES);
-    const uint64_t **chunks = calloc(count, sizeof *chunks);
-    xen_pfn_t *extents = calloc(count, sizeof *extents);
-    if (!chunks || !extents) {
-        free(chunks);
-        free(extents);
-        return fs_fail(err, FS_NO_MEMORY, "no memory for the M2P's %zu chunks", count);
-    }
-    if (xc_machphys_mfn_list(x->xch, count, extents) != 0) {
-        fs_status_t s = xen_fail(err, errno, "cannot find Xen's M2P table");
-        free(chunks);
-        free(extents);
-        return s;
-    }
-    x->m2p_chunks = chunks;
-    x->m2p_extents = extents;
-    x->m2p_chunk_count = count;
-    return FS_OK;
-}
-
-static fs_status_t m2p_map(struct xen_be *x, size_t chunk, struct fs_error *err)
-{
-    size_t pages = XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES;
-    xen_pfn_t list[XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES];
-    for (size_t i = 0; i < pages; i++) {
-        list[i] = x->m2p_extents[chunk] + i;
-    }
-    void *p = xenforeignmemory_map(x->fmem, DOMID_XEN, PROT_READ, pages, list, NULL);
-    if (!p) {
-        return xen_fail(err, errno, "cannot map chunk %zu of Xen's M2P table", chunk);
-    }
-    x->m2p_chunks[chunk] = p;
-    return FS_OK;
-}
-
-fs_status_t xen_m2p_entry(struct xen_be *x, uint64_t mfn, uint64_t *gfn, struct fs_error *err)
-{
-    *gfn = FS_FRAME_NONE;
-    if (mfn >= x->max_mfn) {                            /* I4 */
-        return FS_OK;
-    }
-    fs_status_t s = m2p_open(x, err);
-    if (s != FS_OK) {
-        return s;
-    }
-    size_t chunk = (size_t)(mfn / XEN_M2P_CHUNK_ENTRIES);
-    if (!x->m2p_chunks[chunk] && (s = m2p_map(x, chunk, err)) != FS_OK) {
-        return s;
-    }
-    /* A running guest may write the entry: read it once. */
-    uint64_t v = *(const volatile uint64_t *)&x->m2p_chunks[chunk][mfn % XEN_M2P_CHUNK_ENTRIES];
-    /* Xen marks "none" and "shared" by values no frame number can have. */
-    *gfn = v >> (52 - FS_PAGE_SHIFT) ? FS_FRAME_NONE : v;
-    return FS_OK;
-}
-
-void xen_m2p_close(struct xen_be *x)
-{
-    for (size_t i = 0; i < x->m2p_chunk_count; i++) {
-        if (x->m2p_chunks[i]) {
-            xenforeignmemory_unmap(x->fmem, (void *)(uintptr_t)x->m2p_chunks[i], XEN_M2P_CHUNK_BYTES / FS_PAGE_BYTES);
-        }
-    }
-    free(x->m2p_chunks);
-    free(x->m2p_extents);
-}
-
-fs_status_t xen_m2p(struct hv_backend *be, const mfn_t *mfns, size_t count, uint64_t *gfns, struct fs_error *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        fs_status_t s = xen_m2p_entry(xen_be(be), mfns[i].n, &gfns[i], err);
-        if (s != FS_OK) {
-            return s;
-        }
-    }
-    return FS_OK;
-}
 
 /* ---- page types ---- */
 
@@ -378,6 +292,102 @@ static fs_status_t scan_start(const struct scan *sc)
     return FS_OK;
 }
 
+/* ---- I3: of frames with several candidates, the domain whose gfn really leads there ---- */
+
+#define RUN_SAMPLES 4u
+
+struct open_frames {
+    uint64_t *where, *gfns, *mfns;      /* room for every frame of the range */
+    size_t count;
+};
+
+static void put_open(const struct scan *sc, struct open_frames *o, uint64_t i)
+{
+    o->where[o->count] = i;
+    o->gfns[o->count++] = sc->out[i].gfn;
+}
+
+/* A block that is one run of ambiguous frames: by samples. All others: frame by frame, in the second pass. */
+static void list_open(const struct scan *sc, struct open_frames *o, bool by_samples)
+{
+    uint64_t pages = mfn_range_pages(sc->range);
+    o->count = 0;
+    for (uint64_t at = 0; at < pages;) {
+        uint64_t n = SCAN_BLOCK - (sc->range.start.n + at) % SCAN_BLOCK;
+        n = n < pages - at ? n : pages - at;
+        uint64_t where[SCAN_BLOCK];
+        size_t count = 0;
+        for (uint64_t i = at; i < at + n; i++) {
+            if (sc->out[i].owner == HV_FRAME_AMBIGUOUS) {
+                where[count++] = i;
+            }
+        }
+        bool run = by_samples && block_is_run(sc, where, count);
+        for (size_t k = 0; run && k < RUN_SAMPLES; k++) {
+            put_open(sc, o, where[k * (SCAN_BLOCK - 1) / (RUN_SAMPLES - 1)]);
+        }
+        for (size_t k = 0; !by_samples && k < count; k++) {
+            put_open(sc, o, where[k]);
+        }
+        at += n;
+    }
+}
+
+static void settle(const struct scan *sc, uint64_t i, uint16_t domid)
+{
+    sc->out[i].owner = HV_FRAME_DOMAIN;
+    sc->out[i].domid = domid;
+}
+
+static fs_status_t settle_domain(const struct scan *sc, struct open_frames *o, uint16_t domid, bool by_samples)
+{
+    list_open(sc, o, by_samples);
+    if (o->count == 0) {
+        return FS_OK;
+    }
+    fs_status_t s = xen_gfns_to_mfns(sc->x, domid, o->gfns, o->count, o->mfns, sc->err);
+    size_t step = by_samples ? RUN_SAMPLES : 1;
+    for (size_t k = 0; k < o->count && s == FS_OK; k += step) {
+        size_t hits = 0;
+        for (size_t j = 0; j < step; j++) {
+            hits += o->mfns[k + j] == sc->range.start.n + o->where[k + j];
+        }
+        for (uint64_t i = o->where[k]; hits == step && i <= o->where[k + step - 1]; i++) {
+            settle(sc, i, domid);
+        }
+    }
+    return s == FS_GUEST_GONE ? FS_OK : s;
+}
+
+static fs_status_t settle_ambiguous(const struct scan *sc, const uint16_t *hap, size_t hap_count)
+{
+    uint64_t pages = mfn_range_pages(sc->range), open = 0;
+    for (uint64_t i = 0; i < pages; i++) {
+        open += sc->out[i].owner == HV_FRAME_AMBIGUOUS;
+    }
+    if (open == 0) {
+        return FS_OK;
+    }
+    struct open_frames o = { .where = calloc(open, sizeof *o.where), .gfns = calloc(open, sizeof *o.gfns),
+                             .mfns = calloc(open, sizeof *o.mfns) };
+    fs_status_t s = o.where && o.gfns && o.mfns ? FS_OK : fs_fail(sc->err, FS_NO_MEMORY, "no memory for the scan");
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t d = 0; d < hap_count && s == FS_OK; d++) {
+            s = settle_domain(sc, &o, hap[d], pass == 0);
+        }
+    }
+    for (uint64_t i = 0; i < pages && s == FS_OK; i++) {
+        if (sc->out[i].owner == HV_FRAME_AMBIGUOUS) {   /* nobody's gfn leads there: a stale entry */
+            sc->out[i].owner = HV_FRAME_UNOWNED;
+            sc->out[i].domid = FS_DOMID_NONE;
+        }
+    }
+    free(o.where);
+    free(o.gfns);
+    free(o.mfns);
+    return s == FS_UNSUPPORTED ? FS_OK : s;             /* they stay ambiguous; marking tells their owners */
+}
+
 static fs_status_t scan_owners(struct scan *sc, struct hv_backend *be)
 {
     struct hv_domain *list = NULL;
@@ -399,7 +409,9 @@ static fs_status_t scan_owners(struct scan *sc, struct hv_backend *be)
             continue;
         }
         if (info.flags & XEN_DOMINF_hvm_guest) {
-            hap[hap_count++] = list[i].domid;
+            if (!xen_domain_has_pod(sc->x, list[i].domid)) {    /* I1; its frames count as nobody's until they are marked */
+                hap[hap_count++] = list[i].domid;
+            }
         } else {
             sc->pv[sc->pv_count++] = list[i].domid;
         }
@@ -407,6 +419,9 @@ static fs_status_t scan_owners(struct scan *sc, struct hv_backend *be)
     s = scan_pv(sc);
     for (size_t i = 0; i < hap_count && s == FS_OK; i++) {
         s = scan_hap(sc, hap[i]);
+    }
+    if (s == FS_OK) {
+        s = settle_ambiguous(sc, hap, hap_count);
     }
 out:
     free(sc->pv);

@@ -32,6 +32,7 @@
 
 struct probe {
     struct xen_be *x;
+    void *buffer;                       /* this probe's own: probes of disjoint frames may run side by side */
     uint16_t domid;
     mfn_t spare;
     unsigned order_max;
@@ -48,11 +49,11 @@ struct call {
     xen_pfn_t out;
     xen_pfn_t in[];
 };
-_Static_assert(sizeof(struct call) + (sizeof(xen_pfn_t) << XEN_EXCHANGE_ORDER) <= XEN_HBUF_PAGES * 4096u, "one call fits");
+#define CALL_BYTES (sizeof(struct call) + (sizeof(xen_pfn_t) << XEN_EXCHANGE_ORDER))
 
 static enum answer ask(struct probe *p, const mfn_t *mfns, unsigned order, bool with_spare)
 {
-    struct call *c = p->x->hbuf;
+    struct call *c = p->buffer;
     size_t n = (size_t)1 << order;
     ASSERT_CMP(order, >=, 1);                                           /* I2 */
     *c = (struct call){ .exch = {
@@ -128,6 +129,33 @@ static fs_status_t probe_translated(struct xen_be *x, uint16_t domid, const mfn_
     return FS_OK;
 }
 
+static fs_status_t probe_pv(struct probe *p, const mfn_t *mfns, size_t count, const mfn_t spare[2])
+{
+    /* The spare pair must prove itself before it can vouch for others. */
+    switch (ask(p, spare, 1, false)) {
+    case ALL_EXCLUSIVE:
+        p->spare = spare[0];
+        break;
+    case FAILED:
+        return FS_REFUSED;
+    default:
+        return fs_fail(p->err, FS_REFUSED, "the spare frames %#llx and %#llx of domain %u are held by others: the probe has nothing to "
+                       "compare with", (unsigned long long)spare[0].n, (unsigned long long)spare[1].n, p->domid);
+    }
+    for (size_t at = 0; at < count;) {
+        unsigned order = XEN_EXCHANGE_ORDER;
+        while (((size_t)1 << order) > count - at) {
+            order--;
+        }
+        if (!bisect(p, &mfns[at], order, &p->held[at])) {
+            xc_domaininfo_t now;
+            return xen_domain_info(p->x, p->domid, &now) && !(now.flags & XEN_DOMINF_dying) ? FS_REFUSED : FS_GUEST_GONE;
+        }
+        at += (size_t)1 << order;
+    }
+    return FS_OK;
+}
+
 fs_status_t xen_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, const mfn_t spare[2],
                            bool *held, uint64_t *calls, struct fs_error *err)
 {
@@ -143,28 +171,12 @@ fs_status_t xen_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *m
     for (size_t i = 0; i < count; i++) {
         held[i] = true;                                                 /* I1 */
     }
-    struct probe p = { .x = x, .domid = domid, .order_max = XEN_EXCHANGE_ORDER, .held = held, .calls = calls, .err = err };
-    /* The spare pair must prove itself before it can vouch for others. */
-    switch (ask(&p, spare, 1, false)) {
-    case ALL_EXCLUSIVE:
-        p.spare = spare[0];
-        break;
-    case FAILED:
-        return FS_REFUSED;
-    default:
-        return fs_fail(err, FS_REFUSED, "the spare frames %#llx and %#llx of domain %u are held by others: the probe has nothing to "
-                       "compare with", (unsigned long long)spare[0].n, (unsigned long long)spare[1].n, domid);
+    struct probe p = { .x = x, .domid = domid, .order_max = XEN_EXCHANGE_ORDER, .held = held, .calls = calls, .err = err,
+                       .buffer = xencall_alloc_buffer(x->xcall, CALL_BYTES) };
+    if (!p.buffer) {
+        return fs_fail(err, FS_NO_MEMORY, "no hypercall memory for the ownership probe");
     }
-    for (size_t at = 0; at < count;) {
-        unsigned order = XEN_EXCHANGE_ORDER;
-        while (((size_t)1 << order) > count - at) {
-            order--;
-        }
-        if (!bisect(&p, &mfns[at], order, &held[at])) {
-            xc_domaininfo_t now;
-            return xen_domain_info(x, domid, &now) && !(now.flags & XEN_DOMINF_dying) ? FS_REFUSED : FS_GUEST_GONE;
-        }
-        at += (size_t)1 << order;
-    }
-    return FS_OK;
+    fs_status_t s = probe_pv(&p, mfns, count, spare);
+    xencall_free_buffer(x->xcall, p.buffer);
+    return s;
 }

@@ -12,9 +12,9 @@
  *  I3  a vCPU that was never brought up is neither saved nor loaded, and one that
  *      was offline is loaded offline (the context's online flag says so).
  *  I4  frames in the context come from the caller's translated fields only.
- * Why the vCPU's MSRs are not in it: a reset leaves them, as it leaves the
- * event channels and timers.  LDT: its base and length are in the context; the shadow of its pages in
- * Xen went away when the page tables that map it were unpinned (doc/XEN.md).
+ * Why the vCPU's MSRs are not in it: a reset leaves them, as it leaves the event channels and timers.
+ * LDT: its base and length are in the context.  Frames of it that Xen has mapped for the vCPU stay referenced by
+ * Xen through unpinning and reset; the ownership probe reports them, and they stay where they are (doc/XEN.md).
  * Cost: four hypercalls to save, three to load, one to reset.
  */
 #include "xen_priv.h"

@@ -51,6 +51,7 @@ struct xen_be {
     xen_pfn_t *m2p_extents;
     size_t m2p_chunk_count;
     struct xen_cpu *cpu;                /* cpu.h: what keeps us off pCPU 0; NULL: nothing */
+    uint64_t root;                      /* ptes.c: our process's root table; 0: not known */
     struct mfn_range image;             /* Xen's own image, where marking is refused; empty: not known */
 };
 #define XEN_HBUF_PAGES 32u
@@ -77,6 +78,8 @@ int xen_page_offline_op(struct xen_be *x, uint32_t cmd, uint64_t start, uint64_t
 /* ---- domains ---- */
 bool xen_domain_info(struct xen_be *x, uint16_t domid, xc_domaininfo_t *info) FS_MUST_CHECK;
 uint8_t xen_domain_kind(struct xen_be *x, const xc_domaininfo_t *info);
+/* Looking at a gfn of such a domain may populate it. */
+bool xen_domain_has_pod(struct xen_be *x, uint16_t domid);
 
 /* ---- xenstore ---- */
 /* A node's text, NUL-terminated, malloc'd; NULL where absent. */
