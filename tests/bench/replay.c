@@ -19,7 +19,7 @@
 
 struct arguments {
     const char *trace, *kinds;
-    bool json, dump, no_trials;
+    bool json, table, dump, no_trials;
     struct world_options world;
 };
 
@@ -27,6 +27,8 @@ static const struct argp_option options[] = {
     { "trace", 't', "FILE", 0, "The trace (PAGETRACE 1, .zst or plain)", 0 },
     { "kinds", 'k', "FILE", 0, "What each frame held at the end; needed to drop clean page cache", 0 },
     { "json", 'j', NULL, 0, "Report as one JSON object", 0 },
+    { "table", 'T', NULL, 0, "Report as one row of a Markdown table (its head on stderr)", 0 },
+    { "kernelcore", 'c', "MIB", 0, "A MOVABLE zone above so much memory, as kernelcore= makes it", 0 },
     { "policy", 'p', "largest|next|clear", 0, "Where kernel pages get blocks from (default: clear)", 0 },
     { "movable-low", 'l', NULL, 0, "Movable pages from the lowest block too", 0 },
     { "window", 'w', "N", 0, "Keep a whole block ready within N blocks behind the kernel's; 0: none", 0 },
@@ -52,6 +54,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'j':
         a->json = true;
         return 0;
+    case 'T':
+        a->table = true;
+        return 0;
     case 'p':
         for (unsigned i = 0; i < FS_ARRAY_SIZE(policies); i++) {
             if (strcmp(arg, policies[i]) == 0) {
@@ -64,6 +69,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'l':
         a->world.movable_low = true;
         return 0;
+    case 'c':
     case 'w':
     case 'f': {
         unsigned long n = strtoul(arg, &end, 10);
@@ -74,6 +80,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         if (key == 'w') {
             a->world.claim_window = (int)n;
+        } else if (key == 'c') {
+            a->world.kernelcore_pages = n << 8;
         } else {
             a->world.fsck_every = n;
         }
@@ -351,6 +359,45 @@ static void print_text(const char *path, json_t *o)
     }
 }
 
+static double leaf(json_t *o, const char *part, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(o, part), key));
+}
+
+/* One row: what the comparison with the recorded kernel is about. */
+static void print_row(json_t *o)
+{
+    json_t *offline = json_object_get(json_object_get(o, "offline_128_mib"), "each"), *each;
+    double residual = 0;
+    size_t i;
+
+    json_array_foreach(offline, i, each) {
+        residual += json_number_value(json_object_get(each, "residual_pages"));
+    }
+    fprintf(stderr, "| trace | fragmenting fallbacks | failed | migrated | lent | polluted | non-movable blocks / packed "
+                    "| compaction: blocks / possible (moves / least) | filling kernel holes too | huge, migration only "
+                    "| huge, with reclaim | huge, cache dropped first | 128 MiB offlined + residual of all (frames left) |\n"
+                    "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    printf("| %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f / %.0f = %.3f |", json_string_value(json_object_get(o, "trace")),
+           leaf(o, "replay", "fallbacks_fragmenting"), leaf(o, "replay", "allocations_failed"), leaf(o, "replay", "pages_migrated"),
+           leaf(o, "replay", "kernel_blocks_lent"), leaf(o, "blocks", "polluted") - leaf(o, "blocks", "polluted_with_boot_memory"),
+           leaf(o, "blocks", "with_non_movable"), leaf(o, "blocks", "needed_if_packed"), leaf(o, "blocks", "times_packed"));
+    for (unsigned k = 0; k < 2; k++) {
+        const char *part = k == 0 ? "compact" : "compact_any_targets";
+
+        printf(" %.0f / %.0f (%.0f / %.0f) |", leaf(o, part, "blocks_after"), leaf(o, part, "blocks_possible"),
+               leaf(o, part, "pages_migrated"), leaf(o, part, "pages_migrated_least"));
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        static const char *const parts[] = { "huge", "huge_reclaim", "huge_cache_dropped" };
+
+        printf(" %.0f / %.0f, %.1f moves each |", leaf(o, parts[k], "got"), leaf(o, parts[k], "possible"),
+               leaf(o, parts[k], "migrated_per_huge_page"));
+    }
+    printf(" %.0f + %.0f of %.0f (%.0f) |\n", leaf(o, "offline_128_mib", "offlined"), leaf(o, "offline_128_mib", "residual"),
+           leaf(o, "offline_128_mib", "blocks"), residual);
+}
+
 static void print_line(void *ctx, const char *line)
 {
     fprintf(ctx, "%s\n", line);
@@ -412,7 +459,9 @@ int main(int argc, char **argv)
         snprintf(error, sizeof(error), "%s: a trial did not run to its end", t.name);
         goto out;
     }
-    if (a.json) {
+    if (a.table) {
+        print_row(report);
+    } else if (a.json) {
         json_dumpf(report, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
         putchar('\n');
     } else {

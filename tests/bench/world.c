@@ -58,6 +58,7 @@ static mm_status_t build_memory(struct world *w, const struct pagetrace *t)
 {
     struct mm_range *ram = calloc(t->hole_count + 1, sizeof(*ram));
     struct mm_config config = { .ram = ram, .cpus = 2, .policy = w->options.policy, .movable_low = w->options.movable_low,
+                                .kernelcore_pages = w->options.kernelcore_pages,
                                 .pcp_batch = w->options.pcp_batch, .pcp_high = w->options.pcp_high, .boot_alloc = boot_alloc,
                                 .boot_ctx = w };
     uint64_t at = 0;

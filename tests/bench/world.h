@@ -26,6 +26,7 @@ struct object {
 struct world_options {
     enum claim_policy policy;
     bool movable_low;
+    uint64_t kernelcore_pages;      /* 0: no MOVABLE zone */
     uint32_t pcp_batch, pcp_high;   /* 0: the allocator's defaults */
     int claim_window;               /* < 0: the default */
     uint64_t fsck_every;            /* records; 0: only at the end */
