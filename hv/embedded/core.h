@@ -33,6 +33,9 @@ struct emb_core_boot {
 int emb_core_create(struct emb_machine *m, const struct emb_core_config *c, uint16_t *domid);
 int emb_core_boot(struct emb_machine *m, uint16_t domid, struct emb_core_boot *out);
 uint8_t *emb_core_direct(struct emb_machine *m, uint16_t domid);
+/* shared_info, as a guest has it in its fixmap: at one address for the domain's life (the frame never moves). */
+struct shared_info;
+struct shared_info *emb_core_shared(struct emb_machine *m, uint16_t domid);
 /* Nothing of the direct map stays mapped in this process.  Call it before the domain is destroyed. */
 void emb_core_unmap(struct emb_machine *m, uint16_t domid);
 

@@ -211,6 +211,15 @@ uint8_t *emb_core_direct(struct emb_machine *m, uint16_t domid)
     return emb_core_boot(m, domid, &b) == 0 ? b.direct : NULL;
 }
 
+struct shared_info *emb_core_shared(struct emb_machine *m, uint16_t domid)
+{
+    emb_lock(m);
+    const struct emb_domain *d = emb_domain_find(m, domid);
+    void *p = d && d->core && d->shared_info ? emb_bytes(m, d->shared_info) : NULL;
+    emb_unlock(m);
+    return p;
+}
+
 void emb_core_unmap(struct emb_machine *m, uint16_t domid)
 {
     emb_lock(m);

@@ -15,7 +15,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef __XEN_TOOLS__
 #define __XEN_TOOLS__           /* the newest interface version */
@@ -301,21 +303,10 @@ static void a_stale_tlb_reaches_no_strangers_frame(void **state)
 
 /* ---- events and vCPUs ---------------------------------------------------- */
 
-static shared_info_t *shared_of(struct world *w, void **map)
-{
-    struct hv_domain d;
-    int page_err;
-    assert_int_equal(w->be->ops->domain(w->be, w->domid, &d, NULL), FS_OK);
-    assert_int_equal(w->be->ops->map(w->be, w->domid, &d.shared_info.n, 1, HV_MAP_WRITE, &page_err, map, NULL), FS_OK);
-    assert_int_equal(page_err, 0);
-    return *map;
-}
-
 static void events(void **state)
 {
     struct world *w = *state;
-    void *map;
-    shared_info_t *s = shared_of(w, &map);
+    shared_info_t *s = emb_core_shared(w->m, w->domid);
     struct evtchn_alloc_unbound u = { .dom = DOMID_SELF, .remote_dom = DOMID_SELF };
     assert_int_equal(hc(w, 0, __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, ptr(&u), 0, 0), 0);
     struct evtchn_bind_interdomain b = { .remote_dom = DOMID_SELF, .remote_port = u.port };
@@ -346,7 +337,6 @@ static void events(void **state)
     assert_int_equal(hc(w, 0, __HYPERVISOR_event_channel_op, EVTCHNOP_status, ptr(&st), 0, 0), 0);
     assert_int_equal(st.status, EVTCHNSTAT_unbound);
     assert_int_equal(hc(w, 0, __HYPERVISOR_event_channel_op, EVTCHNOP_close, ptr(&c), 0, 0), -EINVAL);
-    w->be->ops->unmap(w->be, map, 1);
 }
 
 static void a_registered_vcpu_info_is_held(void **state)
@@ -525,6 +515,61 @@ static void it_is_moved_while_a_thread_runs(void **state)
     hv_report_free(&r);
 }
 
+/* The tool is another process and is killed after the switch; the process that runs the guest recovers. */
+static void kill_after_pin(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)m, (void)call;
+    if (op == EMB_OP_resume && getpid() != *(pid_t *)arg) {
+        (void)raise(SIGKILL);
+    }
+}
+
+static void killed_while_it_is_moved(void **state)
+{
+    struct world *w = *state;
+    struct kernel k = { .w = w };
+    char dir[] = "/dev/shm/emb-core-XXXXXX", cmd[64];
+    pid_t self = getpid();
+    struct emb_fault_plan plan = { .hook_call = UINT64_MAX, .hook = kill_after_pin, .hook_arg = &self };
+    struct hv_recover_report rr;
+    struct fs_error err = { "" };
+    assert_non_null(mkdtemp(dir));
+    for (uint64_t pfn = w->boot.first_free; pfn < PAGES; pfn++) {
+        memset(page(w, pfn), (int)pfn, FS_PAGE_BYTES);
+    }
+    emb_core_step_with(w->m, w->domid, step, &k);
+    emb_fault_arm(w->m, &plan);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct hv_report r = { 0 };
+        struct hv child = { .be = emb_backend(w->m), .state_dir = dir };
+        struct hv_evacuate_options o = { .target = "NODE1" };
+        _exit(hv_evacuate(&child, &o, &r, NULL) == FS_OK);     /* not reached */
+    }
+    /* The kernel runs here, the tool there. */
+    int status;
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        step(&k);
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+    }
+    assert_true(WIFSIGNALED(status));
+    emb_fault_arm(w->m, NULL);
+    emb_machine_reap(w->m);
+    struct hv hv = { .be = w->be, .state_dir = dir };
+    fs_status_t s = hv_recover(&hv, &rr, &err);
+    if (s != FS_OK) {
+        fail_msg("recovery: %s: %s", fs_status_name(s), err.text);
+    }
+    assert_int_equal(rr.domains_finished, 1);
+    for (uint64_t pfn = w->boot.first_free; pfn < PAGES; pfn++) {
+        assert_true(w->p2m[pfn] < 8192);
+        assert_true(page(w, pfn)[pfn % 4096] == (uint8_t)pfn);
+    }
+    (void)snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -532,6 +577,7 @@ int main(void)
         T(boots_with_a_direct_map), T(the_direct_map_follows_its_entries), T(gives_and_takes_memory), T(exchanges_memory),
         T(a_forgotten_flush_shows), T(a_stale_tlb_reaches_no_strangers_frame), T(events), T(a_registered_vcpu_info_is_held),
         T(a_pause_stops_a_spinning_vcpu), T(a_dead_domains_vcpu_leaves), T(the_mover_moves_it), T(it_is_moved_while_a_thread_runs),
+        T(killed_while_it_is_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
