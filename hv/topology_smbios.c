@@ -125,7 +125,8 @@ static fs_status_t add_device_range(struct builder *b, const struct smbios_devic
     }
     struct claim *c = &b->claims[i];
     b->unknown_devices += !device && !c->has_range;
-    if (!c->has_range || !c->position || c->position == SMBIOS_UNKNOWN) {
+    /* Of several records a place counts most, then doubt, then "not interleaved". */
+    if (r->position && (!c->position || (c->position == SMBIOS_UNKNOWN && r->position != SMBIOS_UNKNOWN))) {
         c->position = r->position;
     }
     c->has_range = true;
@@ -204,7 +205,7 @@ static fs_status_t group_orphans(struct builder *b, const bool *orphan, bool *gr
 static fs_status_t group_by_claims(struct builder *b)
 {
     struct hv_topology *t = b->t;
-    unsigned partnerless = 0, grouped = 0;
+    unsigned partnerless = 0, untold = 0, grouped = 0;
     bool *orphan = calloc(2 * t->count + 1, sizeof(*orphan));
 
     if (!orphan) {
@@ -218,13 +219,17 @@ static fs_status_t group_by_claims(struct builder *b)
     fs_status_t s = group_orphans(b, orphan, with_partner);
     for (size_t i = 0; i < t->count; i++) {
         grouped += with_partner[i];
-        partnerless += orphan[i] && !with_partner[i];
+        partnerless += orphan[i] && !with_partner[i] && claims_place(&b->claims[i]);
+        untold += orphan[i] && !with_partner[i] && !claims_place(&b->claims[i]);
     }
     if (grouped) {
         topology_note(t, "SMBIOS: %u DIMMs are or may be interleaved, with ranges one behind the other; taken as one set", grouped);
     }
     if (partnerless && t->count > 1) {
         topology_note(t, "SMBIOS: %u DIMMs are said to be interleaved, but with no other", partnerless);
+    }
+    if (untold && t->count > 1) {
+        topology_note(t, "SMBIOS: whether %u DIMMs are interleaved is not told; taken as not", untold);
     }
     free(orphan);
     return s;

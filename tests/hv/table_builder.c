@@ -294,6 +294,36 @@ static void server(struct machine *m)
     machine_nodes(m, 2, 66 * GIB);
 }
 
+/* As a Cisco UCS server lists its DIMMs. */
+static void server_sequential(struct machine *m)
+{
+    const uint64_t size = 32 * GIB;
+    char locator[32], bank[40];
+
+    for (uint16_t c = 0; c < 4; c++) {
+        smb_array(&m->smbios, (uint16_t)(0x30 + 0x20 * c), 3);
+        smb_array_range(&m->smbios, (uint16_t)(0x31 + 0x20 * c), (uint16_t)(0x30 + 0x20 * c), c * 3 * size, (c + 1ull) * 3 * size, 3);
+        for (uint16_t d = 0; d < 3; d++) {
+            const uint16_t handle = (uint16_t)(0x32 + 0x20 * c + 2 * d);
+            const uint64_t start = (c * 3ull + d) * size;
+
+            snprintf(locator, sizeof(locator), "DIMM_%c1", 'A' + c * 3 + d);
+            snprintf(bank, sizeof(bank), "NODE %u CHANNEL %u DIMM 0", c / 2u, c % 2u * 3 + d);
+            smb_device(&m->smbios, handle, (uint16_t)(0x30 + 0x20 * c), size, locator, bank);
+            smb_device_range(&m->smbios, (uint16_t)(handle + 1), handle, (uint16_t)(0x31 + 0x20 * c), start, start + size,
+                             (uint8_t)(d + 1), 3);
+        }
+    }
+    smb_end(&m->smbios);
+    pc_ram(m, 2 * GIB, 12 * size + 2 * GIB);
+    srat_begin(&m->srat, 3);
+    srat_memory(&m->srat, 0, 0, 2 * GIB, SRAT_ENABLED);
+    srat_memory(&m->srat, 0, 4 * GIB, 6 * size + 2 * GIB, SRAT_ENABLED);
+    srat_memory(&m->srat, 1, 6 * size + 2 * GIB, 12 * size + 2 * GIB, SRAT_ENABLED);
+    srat_end(&m->srat);
+    machine_nodes(m, 2, 6 * size + 2 * GIB);
+}
+
 static void laptop(struct machine *m, bool shared)
 {
     smb_array(&m->smbios, 5, 3);
@@ -475,7 +505,7 @@ static void testhost(struct machine *m)
 const char *fixture_name(enum fixture f)
 {
     static const char *const names[FIXTURE_COUNT] = {
-        "server", "laptop", "laptop, shared", "desktop", "desktop, no hole", "channels", "one array", "large", "qemu", "qemu 40G",
+        "server", "server, sequential", "laptop", "laptop, shared", "desktop", "desktop, no hole", "channels", "one array", "large", "qemu", "qemu 40G",
         "test host",
     };
 
@@ -487,6 +517,7 @@ void fixture_make(struct machine *m, enum fixture f)
     *m = (struct machine){ 0 };
     switch (f) {
     case FIXTURE_SERVER: server(m); break;
+    case FIXTURE_SERVER_SEQUENTIAL: server_sequential(m); break;
     case FIXTURE_LAPTOP: laptop(m, false); break;
     case FIXTURE_LAPTOP_SHARED: laptop(m, true); break;
     case FIXTURE_DESKTOP: desktop(m, true); break;

@@ -55,6 +55,7 @@ void machine_free(struct machine *m);
 
 enum fixture {
     FIXTURE_SERVER,             /* 2 sockets x 4 x 16 GiB, interleaved in each socket */
+    FIXTURE_SERVER_SEQUENTIAL,  /* 2 sockets x 2 controllers x 3 x 32 GiB, interleaved, ranges one behind the other, hole forgotten */
     FIXTURE_LAPTOP,             /* 2 x 8 GiB interleaved, ranges one behind the other, hole forgotten */
     FIXTURE_LAPTOP_SHARED,      /* the same machine with ranges as they are */
     FIXTURE_DESKTOP,            /* 4 x 4 GiB not interleaved, hole below 4 GiB told right */
