@@ -113,6 +113,10 @@ void emb_domain_last_page(struct emb_machine *m, struct emb_domain *d)
 {
     emb_p2m_destroy(m, d);
     emb_guest_free(m, d);
+    if (d->shared_info) {
+        emb_heap_free(m, d->shared_info);
+        d->shared_info = 0;
+    }
     if (d->core && emb_core_has_threads(d)) {
         d->core->orphan = true;         /* its vCPU threads leave first */
         emb_vcpus_kick(d);
@@ -165,11 +169,15 @@ void emb_domain_kill(struct emb_machine *m, struct emb_domain *d)
         emb_put_alloc_ref(m, mfn);
         emb_put_page(m, mfn);
     }
-    if (d->used && d->shared_info) {
-        uint64_t mfn = d->shared_info;
-        d->shared_info = 0;
-        m->frames[mfn].flags &= (uint8_t)~EMB_F_ALLOCATED;
-        emb_put_page(m, mfn);           /* the last one, unless somebody maps a frame still */
+    if (!d->used) {
+        return;
+    }
+    struct emb_frame *f = emb_frame_at(m, d->shared_info);
+    if (f->flags & EMB_F_ALLOCATED) {
+        f->flags &= (uint8_t)~EMB_F_ALLOCATED;
+        emb_put_page(m, d->shared_info);        /* the last one, unless somebody maps a frame still */
+    } else if (d->tot_pages == 0 && d->xenheap_pages == 0) {
+        emb_domain_last_page(m, d);             /* a guest that had given back everything, even this */
     }
 }
 

