@@ -17,7 +17,7 @@
 #define FAKE_RANGE     ((struct mfn_range){ { 1024 }, { 3072 } })    /* node 1, to be emptied */
 #define FAKE_NEW       4096u                                         /* first frame of node 0 */
 #define FAKE_GFNS      4096u            /* low gfns */
-#define FAKE_WINDOW    0x200000ull
+#define FAKE_WINDOW    0x10f800ull         /* where the mover's own rule puts it */
 #define FAKE_WINDOW_GFNS 2048u
 #define FAKE_DOMID     7
 #define FAKE_VCPUS     2u
