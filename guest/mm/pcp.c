@@ -24,7 +24,7 @@ static uint32_t scaled(uint32_t n, unsigned order, enum migratetype type)
     if (order == PAGEBLOCK_ORDER) {
         return n >= PCP_BLOCKS_HIGH ? PCP_BLOCKS_HIGH : n;
     }
-    n >>= order + (type == MIGRATE_MOVABLE ? 0 : 2);
+    n >>= type == MIGRATE_MOVABLE ? (order < 2 ? order : 2) : order + 2;
     return n > 0 ? n : 1;
 }
 
