@@ -37,6 +37,11 @@ struct emb_process {
 };
 #define EMB_PROCESSES_MAX 32u
 
+struct emb_foreign {                    /* a frame of another domain, mapped at this pfn by grant */
+    uint64_t pfn, mfn;
+};
+#define EMB_FOREIGN_MAX 16u
+
 struct emb_guest_vcpu {
     bool runs;                          /* it was brought up */
     uint64_t cr3, user_cr3;             /* pfns; 0 none */
@@ -75,6 +80,8 @@ struct emb_guest {
     uint32_t hold_count;
     struct emb_grant grants[EMB_GRANTS_MAX];
     uint64_t grant_pfn[EMB_GRANTS_MAX];
+    struct emb_foreign foreign[EMB_FOREIGN_MAX];
+    uint32_t foreign_count;
     uint32_t grant_count;
 };
 

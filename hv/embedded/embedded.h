@@ -89,6 +89,10 @@ int emb_domain_create(struct emb_machine *m, const struct emb_domain_config *con
 /* domain_kill: the domain is gone when its last frame is no more referenced. */
 int emb_domain_destroy(struct emb_machine *m, uint16_t domid);
 
+/* Like a disk's ring between two PV guests: mapper maps a page of granter writable, over a ballooned pfn of its own
+ * (-ENOSPC where it has none).  *pfn: the mapper's. */
+int emb_grant_map(struct emb_machine *m, uint16_t granter, uint16_t mapper, uint64_t *pfn);
+
 /* ---- guests -------------------------------------------------------------- */
 
 /* Let the guest run a little: writes seeded contents to random pages of its own, through its own page tables; PV guests also

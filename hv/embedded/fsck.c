@@ -114,7 +114,8 @@ static void add_table(struct fsck *c, uint64_t mfn, enum emb_type level)
         add(c, to, 1, typed);
         const struct emb_frame *f = to < c->m->max_mfn ? &c->m->frames[to] : NULL;
         enum emb_type want = level == EMB_T_L1 ? EMB_T_WRITABLE : level - 1;
-        if (!f || f->owner != c->m->frames[mfn].owner || (typed && f->type != want)) {
+        bool granted = level == EMB_T_L1 && (e[i] & EMB_PTE_GNTTAB) && f && f->owner;
+        if (!granted && (!f || f->owner != c->m->frames[mfn].owner || (typed && f->type != want))) {
             fault(c, "L%d table %#" PRIx64 " entry %u leads to a frame that validation would refuse", (int)level, mfn, i);   /* F4 */
         }
     }

@@ -93,7 +93,7 @@ static void check_table(struct check *c, uint64_t pfn, const uint64_t *w)
             continue;
         }
         uint64_t want = t->e[i], is = w[i];
-        if (want & is & EMB_PTE_P) {
+        if (want & is & EMB_PTE_P && !(want & EMB_PTE_GNTTAB)) {
             want = emb_entry_adjust((enum emb_type)t->level, want);
             uint64_t to = pfn_of(c, emb_pte_mfn(is));
             is = (is & ~EMB_PTE_FRAME) | (to << FS_PAGE_SHIFT & EMB_PTE_FRAME);
@@ -124,6 +124,11 @@ static void check_p2m_page(struct check *c, uint64_t pfn, const uint64_t *w)
         uint64_t entry = slot * 512 + i;
         bool own = c->g->role[pfn] == EMB_R_P2M && entry < c->g->pfns && c->g->role[entry] != EMB_R_HOLE;
         want[i] = own ? w[i] : EMB_P2M_INVALID;     /* own entries: C1 */
+        for (uint32_t k = 0; k < c->g->foreign_count; k++) {
+            if (c->g->role[pfn] == EMB_R_P2M && c->g->foreign[k].pfn == entry) {
+                want[i] = c->g->foreign[k].mfn | EMB_P2M_FOREIGN;
+            }
+        }
         if (c->g->role[pfn] == EMB_R_P2M_IDENTITY) {
             want[i] = EMB_P2M_IDENTITY | ((uint64_t)(c->g->p2m_slots - 1) * 512 + i);
         }
