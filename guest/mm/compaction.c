@@ -16,6 +16,7 @@
  */
 #include "compaction.h"
 #include "buddy.h"
+#include "fragmentation.h"
 #include "isolation.h"
 #include "page_alloc.h"
 #include "pageblock.h"
@@ -309,6 +310,68 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
     return MM_OK;
 }
 
+/* ---- direct compaction ---- */
+
+#define DEFER_SHIFT_MAX 6u
+
+/* After a failure the next requests of this order (or larger) are turned away, twice as many each time. pre: compact_lock */
+static bool deferred(struct zone *z, unsigned order)
+{
+    if (z->compact_order_failed == 0 || order < z->compact_order_failed) {
+        return false;
+    }
+    if (++z->compact_considered < 1u << z->compact_defer_shift) {
+        return true;
+    }
+    z->compact_considered = 0;
+    return false;
+}
+
+static void note_outcome(struct zone *z, unsigned order, bool success)
+{
+    if (success) {
+        z->compact_order_failed = order >= z->compact_order_failed ? 0 : z->compact_order_failed;
+        z->compact_defer_shift = z->compact_order_failed == 0 ? 0 : z->compact_defer_shift;
+        return;
+    }
+    z->compact_considered = 0;
+    z->compact_defer_shift = z->compact_defer_shift < DEFER_SHIFT_MAX ? z->compact_defer_shift + 1 : DEFER_SHIFT_MAX;
+    if (z->compact_order_failed == 0 || order < z->compact_order_failed) {
+        z->compact_order_failed = order;
+    }
+}
+
+/* hooks.compact: one whole block (two for the largest order), if fragmentation and not lack of memory is the trouble. */
+static bool direct_compact(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
+{
+    struct compact_request request = { .targets = TARGET_MOVABLE, .blocks_wanted = order > PAGEBLOCK_ORDER ? UINT32_MAX : 1 };
+    struct compact_result r;
+    bool skip, success;
+    int index;
+
+    (void)type;                                 /* a whole block serves every type */
+    if (mm->migrate.move == NULL || !spin_trylock(&z->compact_lock)) {
+        return false;
+    }
+    spin_lock(&z->lock);
+    index = zone_extfrag_index(z, order);
+    spin_unlock(&z->lock);
+    skip = (index >= 0 && index <= (int)mm->extfrag_threshold) || deferred(z, order);
+    spin_unlock(&z->compact_lock);
+    if (skip) {
+        zone_count_unlocked(z, ZC_compact_deferred, 1);
+        return false;
+    }
+    if (compact_zone(mm, z, &request, &r) != MM_OK) {
+        return false;
+    }
+    success = r.blocks_made > 0;
+    spin_lock(&z->compact_lock);
+    note_outcome(z, order, success);
+    spin_unlock(&z->compact_lock);
+    return success;
+}
+
 static void add_result(struct compact_result *sum, const struct compact_result *r)
 {
     sum->migrated_pages += r->migrated_pages;
@@ -578,6 +641,8 @@ mm_status_t compaction_init(struct mm *mm, const struct mm_config *config)
         }
     }
     mm->claim_window = CLAIM_WINDOW;
+    mm->extfrag_threshold = 500;
+    mm->hooks.compact = direct_compact;
     mm->hooks.clear_block = clear_block;
     return MM_OK;
 }

@@ -36,8 +36,8 @@ struct compact_result {
     bool scanners_met;
 };
 
-/* Ranks need memory: once, after mm_init(). MM_ENOMEM. Sets mm->hooks.clear_block and
- * mm->claim_window. The caller sets mm->migrate before anything is compacted. */
+/* Ranks need memory: once, after mm_init(). MM_ENOMEM. Sets mm->hooks.clear_block
+ * and compact, mm->claim_window and extfrag_threshold. The caller sets mm->migrate before anything is compacted. */
 mm_status_t compaction_init(struct mm *mm, const struct mm_config *config) FS_MUST_CHECK;
 
 /* Compact one zone. MM_OK: did what it could; MM_EAGAIN: another compaction of the zone runs. */

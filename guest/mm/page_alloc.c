@@ -172,6 +172,9 @@ static bool make_room(struct mm *mm, const struct request *r)
             && mm->hooks.clear_block(mm, z, r->type)) {
             return true;
         }
+        if (enough && r->order > 0 && mm->hooks.compact != NULL && mm->hooks.compact(mm, z, r->order, r->type)) {
+            return true;
+        }
         if ((!enough || r->type == MIGRATE_MOVABLE) && mm->hooks.reclaim != NULL
             && mm->hooks.reclaim(mm, z, r->order, r->gfp) > 0) {
             return true;

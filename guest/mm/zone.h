@@ -121,6 +121,8 @@ struct zone {
     _Atomic uint64_t counters[ZONE_COUNTERS];
     uint32_t boot_blocks;                           /* the first positions: blocks with boot memory */
     struct spinlock compact_lock;                   /* one compaction at a time; taken before every other lock */
+    unsigned compact_order_failed;                  /* compact_lock: direct compaction failed for this order ... */
+    uint32_t compact_considered, compact_defer_shift;   /* ... and is tried again after 2^shift further requests */
     uint32_t *rank;                                 /* compact_lock: blocks in the order in which they are emptied */
     _Atomic uint32_t tenant_blocks;                 /* blocks with PB_TENANTS; changed under the zone lock */
 };
@@ -147,7 +149,9 @@ struct migrate_ops {
 struct mm_hooks {
     /* Make a whole block of zone for type by moving pages out; false if none could be made. May sleep. */
     bool (*clear_block)(struct mm *mm, struct zone *zone, enum migratetype type);
-    /* Direct reclaim or compaction for a request; the pages gained, 0 for no progress. May sleep. */
+    /* Compaction for a request of order > 0 that fails although enough is free; true if it is worth trying again. May sleep. */
+    bool (*compact)(struct mm *mm, struct zone *zone, unsigned order, enum migratetype type);
+    /* Direct reclaim for a request; the pages gained, 0 for no progress. May sleep. */
     uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
     /* Free memory of zone fell under the low mark, or no whole block is near the kernel's any more. Never sleeps, no lock is held. */
     void (*wake)(struct mm *mm, struct zone *zone);
@@ -182,6 +186,7 @@ struct mm {
     uint32_t claim_window;                          /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
     enum claim_policy policy;
     bool movable_low;
+    unsigned extfrag_threshold;                     /* direct compaction runs above this fragmentation index (1/1000) */
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
     struct mm_hooks hooks;
     struct migrate_ops migrate;

@@ -200,6 +200,40 @@ static void test_tenants_go_home(void **state)
     fixture_free(&f);
 }
 
+/* A request of high order compacts on its own time; where that cannot help, it is not tried again and again. */
+static void test_direct_compaction(void **state)
+{
+    struct rng r = { 9 };
+    struct fixture f;
+    struct owners o;
+    uint64_t runs, deferred;
+
+    (void)state;
+    setup(&f, &o, 16384, CLAIM_CLEAR_FIRST, 9);
+    f.mm.claim_window = 0;
+    age(&o, 30, 0, &r);
+    assert_int_equal(whole_blocks(&f.mm), 0);
+    assert_non_null(alloc_pages(&f.mm, GFP_TRANSHUGE, PAGEBLOCK_ORDER));
+    assert_int_equal(mm_counter(&f.mm, ZC_compact_run), 1);
+    assert_int_equal(mm_counter(&f.mm, ZC_fallback_fragmenting), 0);
+    assert_null(alloc_pages(&f.mm, GFP_NOWAIT | __GFP_MOVABLE, PAGEBLOCK_ORDER));      /* cannot sleep */
+    assert_int_equal(mm_counter(&f.mm, ZC_compact_run), 1);
+    owners_check(&o);
+    check_mm(&f.mm, 9);
+    for (uint32_t i = 0; i < o.count; i++) {            /* nothing can move any more */
+        page_set_flags(o.page_of[i], PG_PINNED);
+    }
+    for (unsigned i = 0; i < 200; i++) {
+        assert_null(alloc_pages(&f.mm, GFP_TRANSHUGE, PAGEBLOCK_ORDER));
+    }
+    runs = mm_counter(&f.mm, ZC_compact_run) - 1;
+    deferred = mm_counter(&f.mm, ZC_compact_deferred);
+    assert_true(runs >= 2 && runs < 20 && deferred > 150);
+    check_mm(&f.mm, 9);
+    owners_free(&o);
+    fixture_free(&f);
+}
+
 /* Random allocation, freeing, compaction, isolation and background work, fsck at each step, all policies. */
 static void test_property(void **state)
 {
@@ -270,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_mixed_orders_and_refusals),
         cmocka_unit_test(test_claim_policies),
         cmocka_unit_test(test_tenants_go_home),
+        cmocka_unit_test(test_direct_compaction),
         cmocka_unit_test(test_property),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

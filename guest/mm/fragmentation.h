@@ -1,0 +1,18 @@
+/*
+ * fragmentation.h - the two indices of the compaction series.
+ *
+ * Layer: L1.
+ */
+#ifndef GUEST_MM_FRAGMENTATION_H
+#define GUEST_MM_FRAGMENTATION_H
+
+#include "zone.h"
+
+/* Free units of an order as an observer counts them: aligned pairs of free blocks are units of MAX_ORDER. */
+uint64_t zone_free_units(const struct zone *z, unsigned order, enum migratetype type);
+/* Share of free memory that cannot serve order, in 1/1000. */
+unsigned zone_unusable_index(const struct zone *z, unsigned order);
+/* -1000: a request of order would succeed; else toward 0 lack of memory, toward 1000 fragmentation. */
+int zone_extfrag_index(const struct zone *z, unsigned order);
+
+#endif
