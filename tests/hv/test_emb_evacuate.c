@@ -128,7 +128,8 @@ static void undisturbed(enum hv_domain_kind kind)
         assert_int_equal(r.frames_moved, before - held);
         assert_int_equal(r.mismatches, 0);
         assert_true(r.verified);
-        assert_int_equal(emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held), held);
+        uint64_t left = emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held);
+        assert_int_equal(left, held);
         hv_report_free(&r);
         world_end(&w);
     }
@@ -306,6 +307,36 @@ static void hap_killed_at_each_call(void **state)
     killed_at_each_call(HV_DOMAIN_HAP);
 }
 
+/* A frame that is granted but not in use has its number in the grant table: it must stay, or the number would go stale.  An LDT page
+ * in use stays mapped by Xen through a vCPU reset. */
+static void pv_offered_grants_and_ldt(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint16_t guest;
+        uint64_t held;
+        world_make(&w, seed, HV_DOMAIN_PV);
+        struct emb_domain_config g = { .kind = HV_DOMAIN_PV, .name = "ldt", .pages = 1024, .vcpus = 2, .seed = seed, .node = 1, .processes = 2,
+                                       .ldt = true, .grants_mapped = 1, .grants_offered = 5, .ballooned = 4 };
+        assert_int_equal(emb_domain_create(w.m, &g, &guest), 0);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        if (s != FS_PARTIAL) {
+            fail_msg("seed %llu: %s: %s", (unsigned long long)seed, fs_status_name(s), err.text);
+        }
+        sane(&w, "beside it", 0, false);
+        assert_int_equal(emb_guest_check(w.m, guest, stderr), 0);
+        assert_true(emb_guest_alive(w.m, guest));
+        /* Held, offered, the LDT page: nothing else stays. */
+        uint64_t left = emb_guest_frames_in(w.m, guest, emb_node_range(w.m, 1), &held);
+        assert_int_equal(left, held + 5 + 1);
+        hv_report_free(&r);
+        world_end(&w);
+    }
+}
+
 /* A driver domain maps other guests' frames: its tables cannot be pinned again once their references are dropped, so it
  * must be left alone, whole and running; so must the granted frame.  Everybody else leaves. */
 static void pv_a_driver_domain_survives(void **state)
@@ -338,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pv_undisturbed),
+        cmocka_unit_test(pv_offered_grants_and_ldt),
         cmocka_unit_test(pv_a_driver_domain_survives),
         cmocka_unit_test(hap_undisturbed),
         cmocka_unit_test(pv_each_call_fails),
