@@ -11,7 +11,7 @@ while :; do
     fs "0 1 137" evacuate "NODE$node" --crash-at "$n" --verify
     [ "$FS_STATUS" -eq 137 ] || break
     killed=$((killed + 1))
-    fs 7 evacuate "NODE$node"
+    [ "$killed" -gt 1 ] || fs 7 evacuate "NODE$node"        # nothing else may begin before recovery
     fs 0 recover
     drill_well
     n=$((n + ${KILL_STEP:-1}))

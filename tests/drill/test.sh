@@ -1,0 +1,53 @@
+#!/bin/bash
+# One test on real Xen, in short form: a boot, a scenario, a verdict.
+# usage: test.sh NAME     (BUILD and TEST_OUT in the environment; tests/xenhost/tests.list names them all)
+# Guests are small and check at half speed, so that a test fits into minutes of emulation; the long forms are in doc/TESTING.md.
+set -uo pipefail
+
+BUILD=${BUILD:-build}
+OUT=${TEST_OUT:-$BUILD/drill-${1:?usage: test.sh NAME}}
+cd "$(dirname "$(readlink -f "$0")")/../.." || exit 1
+LOAD=${DRILL_LOAD:-"rest=300 sample=4000"}
+
+# boot SCENARIO OPTION...: the tool and the drills' library are always there.
+boot() {
+    local scenario=$1
+    shift
+    tests/xenhost/xenhost --out "$OUT" --scenario "$scenario" --time-limit 1500 \
+        --file "$BUILD/frameshift:/usr/bin/frameshift" --file tests/drill/lib.sh:/usr/lib/drill/lib.sh "$@"
+}
+
+case $1 in
+control)
+    boot tests/xenhost/scenarios/control.sh \
+        --guest "pv1,pv,192,2,node=1,cmdline=$LOAD" --guest "pvh1,pvh,192,2,node=2,cmdline=$LOAD"
+    ;;
+backend)
+    boot tests/xenhost/scenarios/backend.sh --file "$BUILD/conform-xen:/usr/bin/conform-xen" \
+        --guest "pv1,pv,192,2,node=1,cmdline=$LOAD" --guest "hvm1,pvh,192,2,node=2,cmdline=$LOAD"
+    ;;
+pv-rounds)
+    boot tests/drill/rounds.sh --nodes 1024,384,384,128 --env NODE_COUNT=3 --env "ROUND_OPTIONS=--verify" \
+        --guest "pv1,pv,160,1,node=1,cmdline=$LOAD" --guest "pv4,pv,160,4,node=1,cmdline=$LOAD"
+    ;;
+pvh-rounds)
+    boot tests/drill/rounds.sh --nodes 1024,256,256,128 --env NODE_COUNT=3 --env "ROUND_OPTIONS=--verify" \
+        --guest "pvh1,pvh,160,2,node=1,cmdline=$LOAD"
+    ;;
+pv-kill)
+    boot tests/drill/kill.sh --nodes 1024,192,192,128 --env NODE_COUNT=3 --env KILL_STEP="${KILL_STEP:-3}" \
+        --guest "pv1,pv,128,2,node=1,cmdline=$LOAD"
+    ;;
+pvh-kill)
+    boot tests/drill/kill.sh --nodes 1024,192,192,128 --env NODE_COUNT=3 --env KILL_STEP="${KILL_STEP:-3}" \
+        --guest "pvh1,pvh,128,1,node=1,cmdline=$LOAD"
+    ;;
+kinds)
+    boot tests/drill/kinds.sh --nodes 1024,512,512,128 --env NODE_COUNT=3 --env EVICT=1 \
+        --guest "disk1,pv,160,1,node=1,load=disk,cmdline=$LOAD" --guest "balloon1,pv,192,1,node=1,cmdline=$LOAD"
+    ;;
+*)
+    echo "test.sh: no test \"$1\"" >&2
+    exit 2
+    ;;
+esac
