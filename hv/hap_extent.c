@@ -178,18 +178,28 @@ fs_status_t hap_extent_put_back(struct hap_job *job, size_t *put, struct fs_erro
     return st;
 }
 
+static uint64_t part(struct hap_job *job, const char *name, uint64_t since)
+{
+    uint64_t now = job->ops->clock_ns(job->be);
+
+    mover_phase(job->report, name, now - since, 1);
+    return now;
+}
+
 /* The gfns are empty and the stage is the truth: a new extent, filled from the stage. */
-static fs_status_t bring_in(struct hap_job *job, struct extent *e, struct fs_error *err)
+static fs_status_t bring_in(struct hap_job *job, struct extent *e, uint64_t at, struct fs_error *err)
 {
     gfn_t gfn = gfn_make(e->gfn);
     size_t done = 0;
     void *map;
     fs_status_t st = hap_populate(job, FS_SP_ORDER, &gfn, 1, &done, err);
 
+    at = part(job, "extent.populate", at);
     if (st != FS_OK) {
         return st;
     }
     st = job->ops->map(job->be, job->domid, e->gfns, FS_SP_PAGES, HV_MAP_WRITE, e->page_err, &map, err);
+    at = part(job, "extent.map", at);
     if (st != FS_OK) {
         return st;
     }
@@ -201,21 +211,15 @@ static fs_status_t bring_in(struct hap_job *job, struct extent *e, struct fs_err
         }
     }
     memcpy(e->new, job->stage, FS_SP_PAGES * FS_PAGE_BYTES);
+    at = part(job, "extent.copy-in", at);
     if (verify(job)) {
         check(job, e, e->new);
+        (void)part(job, "extent.verify", at);
     }
     atomic_thread_fence(memory_order_seq_cst);
     job->ctl->stage_phase = HAP_STAGE_IDLE;                 /* I2: before the guest runs */
     e->whole = true;
     return FS_OK;
-}
-
-static uint64_t part(struct hap_job *job, const char *name, uint64_t since)
-{
-    uint64_t now = job->ops->clock_ns(job->be);
-
-    mover_phase(job->report, name, now - since, 1);
-    return now;
 }
 
 /* Everything that happens while the guest stands.  On return its gfns are complete, whatever failed, or the control page
@@ -239,8 +243,7 @@ static fs_status_t within_pause(struct hap_job *job, struct extent *e, struct fs
     st = job->ops->depopulate(job->be, job->domid, FS_SP_ORDER, &gfn, 1, &done, &words);
     at = part(job, "extent.empty", at);
     if (st == FS_OK) {
-        st = bring_in(job, e, &words);
-        (void)part(job, "extent.bring-in", at);
+        st = bring_in(job, e, at, &words);
     }
     if (st == FS_OK) {
         return FS_OK;
@@ -302,10 +305,12 @@ static fs_status_t extent_run(struct hap_job *job, struct extent *e, struct fs_e
 {
     uint64_t began = job->ops->clock_ns(job->be);
     fs_status_t st = prepare(job, e, err);
+    uint64_t at = part(job, "extent.prepare", began);
 
     if (st != FS_OK || !fits_before(job, e)) {
         goto out;
     }
+    (void)part(job, "extent.look-before", at);
     st = hap_pause(job, err);
     if (st != FS_OK) {
         goto out;
@@ -318,16 +323,20 @@ static fs_status_t extent_run(struct hap_job *job, struct extent *e, struct fs_e
     st = st == FS_OK ? un : st;
     mover_event(job->ctx, EV_PAUSE, job->domid, e->pause_ns, e->emptied ? FS_SP_PAGES : 0, NULL);
     if (un == FS_OK && e->emptied) {
+        at = job->ops->clock_ns(job->be);
         fs_status_t rel = release(job, e, err);
         st = st == FS_OK ? rel : st;
+        (void)part(job, "extent.scrub", at);
     }
 out:
+    at = job->ops->clock_ns(job->be);
     if (e->old) {
         job->ops->unmap(job->be, e->old, FS_SP_PAGES);
     }
     if (e->new) {
         job->ops->unmap(job->be, e->new, FS_SP_PAGES);
     }
+    (void)part(job, "extent.unmap", at);
     mover_phase(job->report, "extent", job->ops->clock_ns(job->be) - began, e->whole);
     return st == FS_NEEDS_RECOVER ? st : hap_why(job, st, err);
 }
