@@ -89,8 +89,8 @@ static void block_release(struct mm *mm, struct zone *z, uint32_t b)
         bool nobodys = pb->free_pages == PAGEBLOCK_PAGES && type != MIGRATE_HIGHATOMIC;
 
         pageblock_set_type(mm, z, b, nobodys ? MIGRATE_MOVABLE : type);
+        pb->flags &= (uint8_t)~PB_RESIDUAL;
     }
-    pb->flags &= (uint8_t)~PB_RESIDUAL;
     zone_count(z, ZC_isolate_undo, 1);
 }
 

@@ -46,6 +46,7 @@ enum migratetype {
 #define PG_COMP      0x1u                       /* one unit, never split */
 #define PG_PINNED    0x2u                       /* its owner refuses to let it move for now */
 #define PG_DMA       0x4u                       /* a device holds its address */
+#define PG_GIVEN     0x8u                       /* of a hole: its frame was given back, and may come again */
 
 /* Lock letters: z = zone lock, o = the page's owner, a = atomic */
 struct page {

@@ -1,0 +1,290 @@
+/*
+ * hotplug.c - taking ranges of memory away from the guest and giving them back.
+ *
+ * Owns: pageblock.offline after boot, PB_RESIDUAL, the flag PG_GIVEN of holes.
+ * Invariants:
+ *   I1  a page that was given is PAGE_HOLE with PG_GIVEN, on no list and in no count but reserved_pages.
+ *   I2  an offline block is in no free area and in no count of its zone; all its pages are given, and its first page
+ *       says so for all of them (the others are PAGE_NONE, as in a free block).
+ *   I3  a residual block is isolated; its pages in use stay valid and may be freed: they stay inside.
+ * Lock order: zone lock, never across give(), take() or migration.
+ * Why: hot-remove as other kernels have it fails for a whole range because of one page.  Here that page
+ *   stays, the rest leaves, and since the guest's frame numbers are only pseudo-physical, the one frame is
+ *   moved underneath.
+ * Cost: the moves, and a few stores and one call an extent: a block that is free is not walked.
+ */
+#include "hotplug.h"
+#include "buddy.h"
+#include "compaction.h"
+#include "isolation.h"
+#include "pageblock.h"
+#include "frameshift/assert.h"
+
+#define EVACUATE_TRIES 3u
+
+/* ---- away ---- */
+
+/* Is there anything left of the block to take? */
+static bool block_present(const struct mm *mm, uint32_t block)
+{
+    return mm_pfn_valid(mm, block_pfn(block)) && !mm_block(mm, block)->offline;
+}
+
+/* Make a unit that is on no list a hole. pre: zone lock; one page, or a whole block (I2) */
+static void pages_to_holes(struct mm *mm, struct zone *z, struct page *first, uint32_t pages)
+{
+    page_set_word(first, PAGE_WORD(PAGE_HOLE, 0, MIGRATE_UNMOVABLE, PG_GIVEN));
+    z->managed_pages -= pages;
+    z->present_pages -= pages;
+    mm_block(mm, page_block(first))->reserved_pages = (uint16_t)(mm_block(mm, page_block(first))->reserved_pages + pages);
+}
+
+/* The reverse of the above for pages that were to be given and were not. */
+static void unit_back(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    spin_lock(&z->lock);
+    buddy_free(mm, z, p, order);
+    spin_unlock(&z->lock);
+}
+
+/* Take one free unit of an isolated block off its list; NULL if there is none. */
+static struct page *take_unit(struct mm *mm, struct zone *z, uint32_t block, unsigned *order)
+{
+    struct page *p = NULL;
+
+    spin_lock(&z->lock);
+    if (mm_block(mm, block)->order_mask != 0) {
+        *order = 63 - fs_clz64(mm_block(mm, block)->order_mask);
+        p = pageblock_first(mm, block, *order);
+        pageblock_unlink(mm, z, p, *order);
+    }
+    spin_unlock(&z->lock);
+    return p;
+}
+
+static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, struct page *p, const struct hotplug_ops *ops,
+                              struct hotplug_report *report)
+{
+    mm_status_t status = ops->give(ops->ctx, block_pfn(block), PAGEBLOCK_ORDER);
+    struct pageblock *pb = mm_block(mm, block);
+
+    if (status != MM_OK) {
+        unit_back(mm, z, p, PAGEBLOCK_ORDER);
+        return MM_EAGAIN;
+    }
+    spin_lock(&z->lock);
+    pages_to_holes(mm, z, p, PAGEBLOCK_PAGES);
+    pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);
+    z->blocks_of[MIGRATE_MOVABLE]--;
+    pb->isolations = 0;
+    pb->flags = 0;
+    pb->offline = 1;
+    spin_unlock(&z->lock);
+    report->extents++;
+    return MM_OK;
+}
+
+/* Give the free pages of a block that is not free as a whole. */
+static mm_status_t give_pages(struct mm *mm, struct zone *z, struct page *p, unsigned order, const struct hotplug_ops *ops,
+                              struct hotplug_report *report)
+{
+    for (uint32_t i = 0; i < 1u << order; i++) {
+        if (ops->give(ops->ctx, page_pfn(p + i), 0) != MM_OK) {
+            for (; i < 1u << order; i++) {
+                unit_back(mm, z, p + i, 0);
+            }
+            return MM_EAGAIN;
+        }
+        spin_lock(&z->lock);
+        pages_to_holes(mm, z, p + i, 1);
+        spin_unlock(&z->lock);
+        report->single_pages++;
+    }
+    return MM_OK;
+}
+
+/* Give what is free of an isolated block; it stays isolated unless it is gone. */
+static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct zone *z = mm_block_zone(mm, block);
+    mm_status_t status = MM_OK;
+    unsigned order = 0;
+    struct page *p;
+
+    while (status == MM_OK && !mm_block(mm, block)->offline && (p = take_unit(mm, z, block, &order)) != NULL) {
+        status = order == PAGEBLOCK_ORDER ? give_whole(mm, z, block, p, ops, report) : give_pages(mm, z, p, order, ops, report);
+    }
+    if (mm_block(mm, block)->offline) {
+        return status;
+    }
+    spin_lock(&z->lock);
+    mm_block(mm, block)->flags |= PB_RESIDUAL;
+    spin_unlock(&z->lock);
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
+        uint32_t w = page_word(mm_block_page(mm, block) + i);
+        bool held = word_state(w) == PAGE_USED || word_state(w) == PAGE_RESERVED;
+        uint32_t pages = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
+
+        report->residual_pages += held ? pages : 0;
+        i += pages;
+    }
+    report->residual_blocks++;
+    return status;
+}
+
+/* Isolate the blocks of [start, end) that are still there; they need not be adjacent. */
+static mm_status_t isolate_present(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking)
+{
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        mm_status_t status = MM_OK;
+
+        if (block_present(mm, b)) {
+            status = isolate_range(mm, block_pfn(b), block_pfn(b + 1), flags & OFFLINE_RESIDUAL_OK ? ISOLATE_RESIDUAL : 0, blocking);
+        }
+        if (status != MM_OK) {
+            while (b-- > pfn_block(start)) {
+                if (block_present(mm, b) && isolate_undo(mm, block_pfn(b), block_pfn(b + 1)) != MM_OK) {
+                    ASSERT(false);              /* it was isolated just now */
+                }
+            }
+            return status;
+        }
+    }
+    return MM_OK;
+}
+
+static mm_status_t evacuate_present(struct mm *mm, pfn_t start, pfn_t end, struct hotplug_report *report)
+{
+    mm_status_t status = MM_OK;
+
+    for (unsigned tries = 0; tries < EVACUATE_TRIES; tries++) {
+        status = MM_OK;
+        for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+            struct compact_result r = { .blocks_made = 0 };
+
+            if (block_present(mm, b) && evacuate_range(mm, block_pfn(b), block_pfn(b + 1), &r) != MM_OK) {
+                status = MM_EAGAIN;
+            }
+            report->migrated_pages += r.migrated_pages;
+        }
+        if (status == MM_OK || mm->hooks.reclaim == NULL
+            || mm->hooks.reclaim(mm, mm_block_zone(mm, pfn_block(start)), 0, GFP_HIGH_MOVABLE) == 0) {
+            break;
+        }
+    }
+    return status;
+}
+
+mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
+                           struct hotplug_report *report, struct page **blocking)
+{
+    mm_status_t status;
+
+    *report = (struct hotplug_report){ .extents = 0 };
+    if (start.n >= end.n || end.n > mm->end_pfn || ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) != 0) {
+        return MM_EINVAL;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        if (!mm_pfn_valid(mm, block_pfn(b))) {
+            return MM_EINVAL;
+        }
+    }
+    status = isolate_present(mm, start, end, flags, blocking);
+    if (status != MM_OK) {
+        return status;
+    }
+    status = evacuate_present(mm, start, end, report);
+    for (uint32_t b = pfn_block(start); b < pfn_block(end) && status == MM_OK; b++) {
+        status = block_present(mm, b) ? give_block(mm, b, ops, report) : MM_OK;
+    }
+    /* A block that an earlier call left residual was isolated before: one request for each block is enough. And after
+     * a failure nothing of what is left stays isolated but what was residual before. */
+    for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
+        bool keep = status == MM_OK && mm_block(mm, b)->isolations == 1;
+
+        if (block_present(mm, b) && !keep && isolate_undo(mm, block_pfn(b), block_pfn(b + 1)) != MM_OK) {
+            ASSERT(false);
+        }
+    }
+    mm_setup_watermarks(mm);
+    return status;
+}
+
+/* ---- and back ---- */
+
+static bool page_given(const struct page *p)
+{
+    uint32_t w = page_word(p);
+
+    return word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN);
+}
+
+/* Give a unit that has frames again to the allocator: one page, or a whole block. pre: zone lock */
+static void unit_returns(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    struct pageblock *pb = mm_block(mm, page_block(p));
+
+    z->managed_pages += 1ull << order;
+    z->present_pages += 1ull << order;
+    pb->reserved_pages = (uint16_t)(pb->reserved_pages - (1u << order));
+    page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+    buddy_free(mm, z, p, order);
+}
+
+static mm_status_t online_whole(struct mm *mm, struct zone *z, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct page *first = mm_block_page(mm, block);
+
+    if (ops->take(ops->ctx, block_pfn(block), PAGEBLOCK_ORDER) != MM_OK) {
+        return MM_EAGAIN;
+    }
+    spin_lock(&z->lock);
+    mm_block(mm, block)->offline = 0;
+    z->blocks_of[MIGRATE_MOVABLE]++;
+    unit_returns(mm, z, first, PAGEBLOCK_ORDER);
+    spin_unlock(&z->lock);
+    report->extents++;
+    return MM_OK;
+}
+
+static mm_status_t online_residual(struct mm *mm, struct zone *z, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct page *first = mm_block_page(mm, block);
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        if (!page_given(first + i)) {
+            continue;
+        }
+        if (ops->take(ops->ctx, page_pfn(first + i), 0) != MM_OK) {
+            return MM_EAGAIN;
+        }
+        spin_lock(&z->lock);
+        unit_returns(mm, z, first + i, 0);
+        spin_unlock(&z->lock);
+        report->single_pages++;
+    }
+    /* After an offline that failed half-way there may be given pages in a block that is in use. */
+    return mm_block(mm, block)->flags & PB_RESIDUAL ? isolate_undo(mm, block_pfn(block), block_pfn(block + 1)) : MM_OK;
+}
+
+mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    mm_status_t status = MM_OK;
+
+    *report = (struct hotplug_report){ .extents = 0 };
+    if (start.n >= end.n || end.n > mm->end_pfn || ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) != 0) {
+        return MM_EINVAL;
+    }
+    for (uint32_t b = pfn_block(start); b < pfn_block(end) && status == MM_OK; b++) {
+        if (!mm_pfn_valid(mm, block_pfn(b))) {
+            continue;
+        }
+        if (mm_block(mm, b)->offline && page_given(mm_block_page(mm, b))) {
+            status = online_whole(mm, mm_block_zone(mm, b), b, ops, report);
+        } else if (!mm_block(mm, b)->offline && mm_block(mm, b)->reserved_pages != 0) {
+            status = online_residual(mm, mm_block_zone(mm, b), b, ops, report);
+        }
+    }
+    mm_setup_watermarks(mm);
+    return status;
+}
