@@ -237,8 +237,11 @@ static void drop_suspended(struct conform *c, struct drop *d)
     for (; saved < c->pv.vcpus && saved < VCPUS_MAX; saved++) {
         WANT_OK(c, c->ops->vcpu_save(c->be, c->pv.domid, (uint32_t)saved, &d->vcpus[saved], &c->err));
     }
-    conform_note(c, "%zu tables, %zu pinned, vCPU 0: gdt %u ldt %u, opaque %zu bytes", d->tables, pins, d->vcpus[0].gdt_entries,
-                 d->vcpus[0].ldt_entries, d->vcpus[0].opaque_bytes);
+    conform_note(c, "%zu tables, %zu pinned", d->tables, pins);
+    for (size_t v = 0; v < saved; v++) {
+        conform_note(c, "vCPU %zu: gdt entries %u, ldt entries %u, user root %s, state %zu bytes", v, d->vcpus[v].gdt_entries,
+                     d->vcpus[v].ldt_entries, mfn_is_none(d->vcpus[v].user_cr3) ? "none" : "yes", d->vcpus[v].opaque_bytes);
+    }
     WANT(c, pins > 0 && d->vcpus[0].initialised && d->vcpus[0].online && !mfn_is_none(d->vcpus[0].cr3), "vCPU 0");
     WANT_OK(c, c->ops->unpin(c->be, c->pv.domid, d->pinned, pins, &c->err));
     unpinned = true;
