@@ -11,6 +11,8 @@ GUEST_TEST_LIB_SRC := $(filter-out tests/guest/test_%,$(wildcard tests/guest/*.c
 
 GUEST_CORE_OBJ := $(GUEST_CORE_SRC:%.c=$(BUILD)/obj/%.o)
 GUEST_HOSTED_OBJ := $(GUEST_HOSTED_SRC:%.c=$(BUILD)/obj/%.o)
+# For a program that links the engine too (it brings its own fs_assert_fail).
+GUEST_OBJ := $(GUEST_CORE_OBJ) $(filter-out %/assert_hosted.o,$(GUEST_HOSTED_OBJ))
 GUEST_TEST_LIB_OBJ := $(GUEST_TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
 GUEST_TESTS := $(GUEST_TEST_SRC:%.c=$(BUILD)/%)
 TESTS += $(GUEST_TESTS)
