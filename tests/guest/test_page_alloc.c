@@ -122,6 +122,64 @@ static void test_property(void **state)
     }
 }
 
+/* Several nodes, all zone kinds, holes: every unit comes from a zone that may serve the request. */
+static void test_property_zones(void **state)
+{
+    static const gfp_t kinds[] = { GFP_KERNEL, GFP_HIGH_MOVABLE, GFP_DMA, GFP_KERNEL | __GFP_RECLAIMABLE, GFP_KERNEL | __GFP_ACCOUNT,
+                                   GFP_ATOMIC, GFP_USER | __GFP_MOVABLE };
+    struct mm_range ram[] = {
+        { pfn_make(0), pfn_make(600), 0 }, { pfn_make(700), pfn_make(9000), 0 }, { pfn_make(33000), pfn_make(36000), 0 },
+        { pfn_make(40960), pfn_make(49152), 1 }, { pfn_make(70000), pfn_make(75000), 2 },
+    };
+
+    (void)state;
+    for (uint64_t i = 0; i < 4; i++) {
+        struct mm_config config = { .ram = ram, .ram_count = 5, .cpus = 3, .dma_pages = 2048, .kernelcore_pages = i % 2 * 12000 };
+        struct run *t = calloc(1, sizeof(*t));
+        uint64_t seed = test_seed(2000 + i), pages;
+
+        t->rng.state = seed;
+        fixture_init_config(&t->f, &config, 300);
+        model_init(&t->model, &t->f.mm);
+        pages = mm_free_pages(&t->f.mm);
+        assert_int_equal(pages, model_free_pages(&t->model));
+        for (unsigned step = 0; step < 2500; step++) {
+            arch_hosted_set_cpu((unsigned)rng_below(&t->rng, 3));
+            if (rng_below(&t->rng, 100) < 70 && t->count < UNITS_MAX) {
+                uint32_t node = (uint32_t)rng_below(&t->rng, 3);
+                gfp_t gfp = kinds[rng_below(&t->rng, 7)] | (rng_below(&t->rng, 4) == 0 ? __GFP_THISNODE : 0);
+                unsigned order = random_order(&t->rng);
+                struct page *p = alloc_pages_node(&t->f.mm, node, gfp, order);
+                const struct zone *z;
+
+                if (p == NULL) {
+                    continue;
+                }
+                z = mm_block_zone(&t->f.mm, page_block(p));
+                assert_true(z->kind <= gfp_zone_class(gfp));
+                assert_true(!(gfp & __GFP_THISNODE) || z->node == node);
+                model_take(&t->model, p, order);
+                t->units[t->count++] = (struct unit){ p, order };
+            } else {
+                step_free(t);
+            }
+            if (step % 50 == 0) {
+                check_mm(&t->f.mm, seed);
+            }
+        }
+        while (t->count > 0) {
+            page_put(&t->f.mm, t->units[--t->count].page);
+        }
+        mm_drain(&t->f.mm);
+        check_mm(&t->f.mm, seed);
+        assert_int_equal(mm_free_pages(&t->f.mm), pages);
+        model_free(&t->model);
+        fixture_free(&t->f);
+        free(t);
+    }
+    arch_hosted_set_cpu(0);
+}
+
 /* Kernel pages go low, movable pages high, and they never meet while whole blocks are left. */
 static void test_two_ends(void **state)
 {
@@ -318,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_property),
+        cmocka_unit_test(test_property_zones),
         cmocka_unit_test(test_two_ends),
         cmocka_unit_test(test_fallback_takes_largest),
         cmocka_unit_test(test_watermarks_and_atomic_reserve),
