@@ -92,6 +92,24 @@ static uint64_t least_moves(const struct mm *mm, uint64_t blocks)
     return sum;
 }
 
+static struct compact_result compact_by_pfn(struct mm *mm)
+{
+    struct compact_request request = { .order = COMPACT_BY_PFN, .targets = TARGET_MOVABLE, .blocks_wanted = UINT32_MAX, .sync = true };
+    struct compact_result sum = { .blocks_made = 0 };
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        struct compact_result r;
+
+        if (compact_zone(mm, &mm->zones[i], &request, &r) == MM_OK) {
+            sum.migrated_pages += r.migrated_pages;
+            sum.failed_pages += r.failed_pages;
+            sum.migrate_scanned += r.migrate_scanned;
+            sum.free_scanned += r.free_scanned;
+        }
+    }
+    return sum;
+}
+
 static void do_compact(struct world *w, const void *argument, void *result)
 {
     const unsigned *targets = argument;
@@ -105,7 +123,7 @@ static void do_compact(struct world *w, const void *argument, void *result)
     *out = (struct compact_trial){ .free_pages = f.free_pages, .free_huge_before = f.free_huge, .unusable_before = f.unusable[PAGEBLOCK_ORDER],
                                    .blocks_possible = f.free_pages / PAGEBLOCK_PAGES };
     start = arch_time_ns();
-    r = compact_all(&w->mm, (enum compact_targets)*targets);
+    r = *targets == TRIAL_BY_PFN ? compact_by_pfn(&w->mm) : compact_all(&w->mm, (enum compact_targets)*targets);
     out->ns = arch_time_ns() - start;
     mm_drain(&w->mm);
     figures_free(&w->mm, &f);

@@ -19,6 +19,8 @@ struct compact_trial {
     uint64_t polluted_after;            /* without blocks that hold memory from before the trace */
     double unusable_before, unusable_after;
 };
+/* targets: enum compact_targets, or TRIAL_BY_PFN: movable holes only, with the classic scanners. */
+#define TRIAL_BY_PFN 3u
 bool trial_compact(struct world *w, unsigned targets, struct compact_trial *out);
 
 #define HUGE_STEPS 20

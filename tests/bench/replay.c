@@ -289,10 +289,10 @@ static json_t *build_report(struct world *w, const struct pagetrace *t, uint64_t
     json_object_set_new(o, "blocks", report_blocks(w));
     json_object_set_new(o, "free", report_free(w));
     if (trials) {
-        static const char *const names[] = { "compact", "compact_boot_targets", "compact_any_targets" };
+        static const char *const names[] = { "compact", "compact_boot_targets", "compact_any_targets", "compact_by_pfn" };
         static const char *const huge_names[] = { "huge", "huge_reclaim", "huge_cache_dropped" };
 
-        for (unsigned targets = 0; targets < 3; targets++) {
+        for (unsigned targets = 0; targets <= TRIAL_BY_PFN; targets++) {
             part = report_compact(w, targets, faults);
             if (part == NULL) {
                 goto fail;
