@@ -7,9 +7,7 @@
  *   F2  the M2P entry of that frame leads back to the pfn (so no frame is listed twice);
  *   F3  a present entry above L1 leads to a frame that Xen types one level lower;
  *   F4  a present L1 entry leads to a frame number that the machine has;
- *   F5  a frame of the guest that is marked offline-pending is reported (it will be lost
- *       when let go: right during an evacuation, odd at any other time);
- *   F6  no gfn of a translated guest is claimed by two of its frames.
+ *   F5  no gfn of a translated guest is claimed by two of its frames.
  * Why not more: reference counts are Xen's alone on an unmodified Xen; that every
  * reference is right is proved by the validation of each pin, and by a save.
  * Cost: one pass over the guest's frames and page tables.  Without pause, a guest that
@@ -122,9 +120,7 @@ static fs_status_t check_p2m(struct check *c, const struct pv_view *v, struct fs
         } else if (gfns[i] != v->pfns[i]) {
             fault(c, v->mfns[i], v->pfns[i], "F2: the M2P says pfn %#" PRIx64, gfns[i]);
         }
-        if (owned[i] && (flags[i] & HV_FRAME_PENDING)) {
-            fault(c, v->mfns[i], v->pfns[i], "F5: marked offline-pending");
-        }
+        c->out->frames_pending += owned[i] && (flags[i] & HV_FRAME_PENDING);
     }
     c->out->frames_checked += v->count;
 out:
@@ -221,9 +217,7 @@ static fs_status_t collect_gfns(void *arg, mfn_t start, const struct hv_frame *f
             l->capacity = capacity;
         }
         l->list[l->count++] = (struct gfn_frame){ frames[i].gfn, mfn_add(start, i) };
-        if (frames[i].flags & HV_FRAME_PENDING) {
-            fault(l->c, mfn_add(start, i), frames[i].gfn, "F5: marked offline-pending");
-        }
+        l->c->out->frames_pending += (frames[i].flags & HV_FRAME_PENDING) != 0;
     }
     return FS_OK;
 }
@@ -247,7 +241,7 @@ static fs_status_t check_hap(struct check *c, struct fs_error *err)
     }
     for (size_t i = 1; i < l.count && s == FS_OK; i++) {
         if (l.list[i].gfn == l.list[i - 1].gfn) {
-            fault(c, l.list[i].mfn, l.list[i].gfn, "F6: gfn also claimed by frame %#" PRIx64, l.list[i - 1].mfn.n);
+            fault(c, l.list[i].mfn, l.list[i].gfn, "F5: gfn also claimed by frame %#" PRIx64, l.list[i - 1].mfn.n);
         }
     }
     c->out->frames_checked += l.count;

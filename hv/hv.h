@@ -194,6 +194,7 @@ struct hv_fsck_report {
     struct hv_fault *faults;
     size_t fault_count;
     uint64_t frames_checked, tables_checked, entries_checked;
+    uint64_t frames_pending;        /* marked: they go offline when let go. No fault: what stays of an evacuation is so */
     bool paused;                    /* checked while paused: exact; else faults may be races */
 };
 /* domid FS_DOMID_NONE: every domain. Read-only. pause: stop the domain meanwhile, so that the answer is exact. */

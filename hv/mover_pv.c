@@ -15,6 +15,9 @@
  *       round says FS_NEEDS_RECOVER or FS_GUEST_GONE.
  *   I4  the journal names each step before it is done (see pv_job.h for what recovery
  *       does with it).
+ *   I5  a guest that has mapped frames of another domain (a driver domain) or of a
+ *       device is refused before anything is dropped: Xen would not validate its page
+ *       tables again at our request.
  * Lock order: none; one guest at a time.
  * Why a suspend: Debian's Xen has no dirty log for PV guests, so nothing can be copied
  * while the guest writes; and only a guest that waits in its suspend hypercall expects
@@ -259,6 +262,12 @@ out:
     return s;
 }
 
+static fs_status_t refuse_driver_domain(const struct pv_job *job, struct fs_error *err)
+{
+    return fs_fail(err, FS_REFUSED, "domain %u (%s) has mapped frames of other domains or of devices (a driver domain?): such mappings "
+                   "cannot be made again by anybody but itself; shut it down, or exclude it", job->dom.domid, job->dom.name);
+}
+
 /* ---- one round ---------------------------------------------------------------------- */
 
 static fs_status_t stop_guest(struct pv_job *job, struct fs_error *err)
@@ -320,6 +329,9 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
     fs_status_t s = pv_capture(job, err);
     if (s != FS_OK) {
         return s;
+    }
+    if (pv_p2m_has_foreign(&job->p2m)) {                    /* I5, once more, now that it cannot change */
+        return refuse_driver_domain(job, err);
     }
     uint64_t since = pv_now(job);
     size_t room = job->reserved_count - PV_SPARE;
@@ -427,16 +439,28 @@ static void account_stop(struct pv_job *job)
     mover_event(job->ctx, EV_RESUME, job->dom.domid, blackout, job->move_count, NULL);
 }
 
-/* How many frames the next round will hold: reads the p2m while the guest runs. */
+/* How many frames the next round will hold: reads the p2m while the guest runs.  And refuse a guest whose page tables Xen
+ * would not validate again (I5). */
 static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size_t *pages, struct fs_error *err)
 {
     bool more;
+    mfn_t foreign;
     fs_status_t s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
     if (s != FS_OK) {
         return s;
     }
     *pages = collect(course, &job->p2m, course->limit_pages, NULL, &more);
-    return FS_OK;
+    if (*pages == 0) {
+        return FS_OK;
+    }
+    s = pv_capture_tables(job, err);
+    if (s == FS_OK) {
+        s = pv_tables_find_foreign(job->be, job->dom.domid, &job->tables, &job->p2m, &foreign, err);
+    }
+    if (s == FS_OK && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
+        s = refuse_driver_domain(job, err);
+    }
+    return s;
 }
 
 static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_error *err)

@@ -47,6 +47,7 @@ fs_status_t pv_release(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
 
 /* ---- pv_switch.c: the stopped guest ---- */
 fs_status_t pv_capture(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;     /* p2m, tables, vCPUs */
+fs_status_t pv_capture_tables(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK; /* pre: job->p2m is read */
 fs_status_t pv_drop(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;        /* every type reference */
 fs_status_t pv_copy(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;
 fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err) FS_MUST_CHECK; /* tables, p2m, M2P */

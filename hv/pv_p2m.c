@@ -260,6 +260,17 @@ mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn)
     return (e & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) != 0 ? MFN_NONE : mfn_make(e);
 }
 
+bool pv_p2m_has_foreign(const struct pv_p2m *p)
+{
+    for (uint64_t pfn = 0; pfn < p->pfn_count; pfn++) {
+        /* All ones is "no frame"; identity entries have the other bit as well as, on old kernels, this one. */
+        if (p->entries[pfn] != FS_FRAME_NONE && (p->entries[pfn] & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) == P2M_FOREIGN_BIT) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool pv_p2m_is_page(const struct pv_p2m *p, mfn_t m)
 {
     if (mfn_eq(m, p->top)) {

@@ -36,6 +36,8 @@ void pv_p2m_free(struct pv_p2m *p);
 
 /* The machine frame of a pfn, MFN_NONE where it has none (invalid, foreign, identity). */
 mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn);
+/* Does the guest say that it has mapped frames of other domains? */
+bool pv_p2m_has_foreign(const struct pv_p2m *p);
 /* Is m one of the frames that hold the list (pages, top, mids)? */
 bool pv_p2m_is_page(const struct pv_p2m *p, mfn_t m);
 

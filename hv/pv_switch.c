@@ -58,12 +58,13 @@ static fs_status_t capture_vcpus(struct pv_job *job, struct fs_error *err)
     return FS_OK;
 }
 
-static fs_status_t capture_tables(struct pv_job *job, struct fs_error *err)
+fs_status_t pv_capture_tables(struct pv_job *job, struct fs_error *err)
 {
     uint64_t pfns = job->p2m.pfn_count;
     mfn_t *mfns = malloc((pfns + 1) * sizeof(*mfns));
     uint64_t *which = malloc((pfns + 1) * sizeof(*which));
     bool *owned = calloc(pfns + 1, sizeof(*owned));
+    pv_tables_free(&job->tables);
     free(job->owned);
     job->owned = calloc(pfns + 1, sizeof(*job->owned));
     size_t n = 0;
@@ -103,7 +104,7 @@ fs_status_t pv_capture(struct pv_job *job, struct fs_error *err)
         return s;
     }
     pv_phase(job, "p2m-read", &since, job->p2m.pfn_count);
-    s = capture_tables(job, err);
+    s = pv_capture_tables(job, err);
     if (s == FS_OK) {
         pv_phase(job, "types", &since, job->tables.count);
     }

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "frameshift/assert.h"
+#include "pv_p2m.h"
 
 #define MAP_CHUNK 256u
 #define ENTRIES 512u
@@ -172,4 +173,67 @@ fs_status_t pv_tables_rewrite(struct hv_backend *be, uint16_t domid, const struc
         }
     }
     return FS_OK;
+}
+
+/* ---- frames of others ------------------------------------------------------------- */
+
+/* Of targets[], which does neither the p2m account for nor Xen's ownership? */
+static fs_status_t check_targets(struct hv_backend *be, uint16_t domid, const struct pv_p2m *p2m, mfn_t *targets, size_t count,
+                                 uint64_t *gfns, mfn_t *found, struct fs_error *err)
+{
+    uint8_t types[MAP_CHUNK], flags[MAP_CHUNK];
+    bool owned[MAP_CHUNK];
+    size_t odd = 0;
+    fs_status_t s = be->ops->m2p(be, targets, count, gfns, err);
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        if (!mfn_eq(pv_p2m_get(p2m, gfns[i]), targets[i])) {
+            targets[odd++] = targets[i];            /* shared_info, grant-table pages, or not its own */
+        }
+    }
+    for (size_t at = 0; at < odd && s == FS_OK; at += MAP_CHUNK) {
+        size_t n = odd - at < MAP_CHUNK ? odd - at : MAP_CHUNK;
+        s = be->ops->types(be, domid, targets + at, n, types, flags, owned, err);
+        for (size_t i = 0; i < n && s == FS_OK; i++) {
+            if (!owned[i]) {
+                *found = targets[at + i];
+                return FS_OK;
+            }
+        }
+    }
+    return s;
+}
+
+fs_status_t pv_tables_find_foreign(struct hv_backend *be, uint16_t domid, const struct pv_tables *t, const struct pv_p2m *p2m,
+                                   mfn_t *found, struct fs_error *err)
+{
+    enum { TABLES = 32 };
+    mfn_t *targets = malloc(TABLES * ENTRIES * sizeof(*targets));
+    uint64_t *gfns = malloc(TABLES * ENTRIES * sizeof(*gfns));
+    fs_status_t s = targets == NULL || gfns == NULL ? FS_NO_MEMORY : FS_OK;
+    *found = MFN_NONE;
+    for (size_t first = 0; first < t->count && s == FS_OK && mfn_is_none(*found); first += TABLES) {
+        uint64_t frames[TABLES];
+        int page_err[TABLES];
+        size_t n = t->count - first < TABLES ? t->count - first : TABLES, count = 0;
+        for (size_t i = 0; i < n; i++) {
+            frames[i] = t->list[first + i].mfn.n;
+        }
+        uint64_t *map;
+        s = be->ops->map(be, domid, frames, n, HV_MAP_READ, page_err, (void **)&map, err);
+        if (s != FS_OK) {
+            break;
+        }
+        for (size_t i = 0; i < n; i++) {
+            for (unsigned k = 0; k < ENTRIES && t->list[first + i].level == 1 && page_err[i] == 0; k++) {
+                if (map[i * ENTRIES + k] & PTE_PRESENT) {
+                    targets[count++] = mfn_make(pte_frame(map[i * ENTRIES + k]));
+                }
+            }
+        }
+        be->ops->unmap(be, map, n);
+        s = check_targets(be, domid, p2m, targets, count, gfns, found, err);
+    }
+    free(targets);
+    free(gfns);
+    return s;
 }

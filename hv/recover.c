@@ -78,7 +78,7 @@ static fs_status_t recover_domain(const struct mover_ctx *ctx, const struct open
     struct hv_domain dom;
     struct fs_error words;
     fs_status_t s = ctx->be->ops->domain(ctx->be, open->record.domid, &dom, &words);
-    if (s == FS_NOT_FOUND || (s == FS_OK && (dom.dying || memcmp(dom.uuid, open->record.uuid, sizeof(dom.uuid)) != 0))) {
+    if (s == FS_NOT_FOUND || s == FS_GUEST_GONE || (s == FS_OK && (dom.dying || memcmp(dom.uuid, open->record.uuid, sizeof(dom.uuid)) != 0))) {
         out->domains_gone++;                                                    /* I2 */
         return FS_OK;
     }
