@@ -262,10 +262,14 @@ out:
     return s;
 }
 
-static fs_status_t refuse_driver_domain(const struct pv_job *job, struct fs_error *err)
+static fs_status_t refuse_driver_domain(const struct pv_job *job, mfn_t foreign, struct fs_error *err)
 {
-    return fs_fail(err, FS_REFUSED, "domain %u (%s) has mapped frames of other domains or of devices (a driver domain?): such mappings "
-                   "cannot be made again by anybody but itself; shut it down, or exclude it", job->dom.domid, job->dom.name);
+    char which[32] = "one";
+    if (!mfn_is_none(foreign)) {
+        snprintf(which, sizeof(which), "%#llx", (unsigned long long)foreign.n);
+    }
+    return fs_fail(err, FS_REFUSED, "domain %u (%s) has mapped frames of other domains or of devices (frame %s; a driver domain?): such "
+                   "mappings cannot be made again by anybody but itself; shut it down, or exclude it", job->dom.domid, job->dom.name, which);
 }
 
 /* ---- one round ---------------------------------------------------------------------- */
@@ -331,7 +335,7 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
         return s;
     }
     if (pv_p2m_has_foreign(&job->p2m)) {                    /* I5, once more, now that it cannot change */
-        return refuse_driver_domain(job, err);
+        return refuse_driver_domain(job, MFN_NONE, err);
     }
     uint64_t since = pv_now(job);
     size_t room = job->reserved_count - PV_SPARE;
@@ -455,10 +459,10 @@ static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size
     }
     s = pv_capture_tables(job, err);
     if (s == FS_OK) {
-        s = pv_tables_find_foreign(job->be, job->dom.domid, &job->tables, &job->p2m, &foreign, err);
+        s = pv_tables_find_foreign(job->be, &job->dom, &job->tables, &job->p2m, &foreign, err);
     }
     if (s == FS_OK && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
-        s = refuse_driver_domain(job, err);
+        s = refuse_driver_domain(job, foreign, err);
     }
     return s;
 }

@@ -177,49 +177,107 @@ fs_status_t pv_tables_rewrite(struct hv_backend *be, uint16_t domid, const struc
 
 /* ---- frames of others ------------------------------------------------------------- */
 
-/* Of targets[], which does neither the p2m account for nor Xen's ownership? */
-static fs_status_t check_targets(struct hv_backend *be, uint16_t domid, const struct pv_p2m *p2m, mfn_t *targets, size_t count,
-                                 uint64_t *gfns, mfn_t *found, struct fs_error *err)
+#define TABLES_AT_ONCE 32u
+#define ODD_MAX 256u            /* distinct frames that need a question to Xen; more is no ordinary guest */
+#define REFS_TRIES 3
+
+struct foreign_search {
+    struct hv_backend *be;
+    uint16_t domid;
+    const struct pv_p2m *p2m;
+    mfn_t shared_info;
+    mfn_t odd[ODD_MAX];         /* targets that p2m and ownership do not account for */
+    size_t odd_count;
+    bool too_many;
+};
+
+static void note_odd(struct foreign_search *f, mfn_t m)
+{
+    if (mfn_eq(m, f->shared_info)) {
+        return;
+    }
+    for (size_t i = 0; i < f->odd_count; i++) {
+        if (mfn_eq(f->odd[i], m)) {
+            return;
+        }
+    }
+    if (f->odd_count == ODD_MAX) {
+        f->too_many = true;
+        return;
+    }
+    f->odd[f->odd_count++] = m;
+}
+
+/* Of targets[]: note those that neither p2m and M2P nor the owner scan account for. */
+static fs_status_t check_targets(struct foreign_search *f, mfn_t *targets, size_t count, uint64_t *gfns, struct fs_error *err)
 {
     uint8_t types[MAP_CHUNK], flags[MAP_CHUNK];
     bool owned[MAP_CHUNK];
     size_t odd = 0;
-    fs_status_t s = be->ops->m2p(be, targets, count, gfns, err);
+    fs_status_t s = f->be->ops->m2p(f->be, targets, count, gfns, err);
     for (size_t i = 0; i < count && s == FS_OK; i++) {
-        if (!mfn_eq(pv_p2m_get(p2m, gfns[i]), targets[i])) {
-            targets[odd++] = targets[i];            /* shared_info, grant-table pages, or not its own */
+        if (!mfn_eq(pv_p2m_get(f->p2m, gfns[i]), targets[i])) {
+            targets[odd++] = targets[i];
         }
     }
     for (size_t at = 0; at < odd && s == FS_OK; at += MAP_CHUNK) {
         size_t n = odd - at < MAP_CHUNK ? odd - at : MAP_CHUNK;
-        s = be->ops->types(be, domid, targets + at, n, types, flags, owned, err);
+        s = f->be->ops->types(f->be, f->domid, targets + at, n, types, flags, owned, err);
         for (size_t i = 0; i < n && s == FS_OK; i++) {
             if (!owned[i]) {
-                *found = targets[at + i];
-                return FS_OK;
+                note_odd(f, targets[at + i]);
             }
         }
     }
     return s;
 }
 
-fs_status_t pv_tables_find_foreign(struct hv_backend *be, uint16_t domid, const struct pv_tables *t, const struct pv_p2m *p2m,
-                                   mfn_t *found, struct fs_error *err)
+/* Xen's own pages for the guest (grant-table frames, shared_info) are its to map, though no owner scan tells them; whose
+ * the rest is, Xen's count tells.  No answer counts as foreign: dom0's own frames give none. */
+static fs_status_t judge_odd(const struct foreign_search *f, mfn_t *found, struct fs_error *err)
 {
-    enum { TABLES = 32 };
-    mfn_t *targets = malloc(TABLES * ENTRIES * sizeof(*targets));
-    uint64_t *gfns = malloc(TABLES * ENTRIES * sizeof(*gfns));
-    fs_status_t s = targets == NULL || gfns == NULL ? FS_NO_MEMORY : FS_OK;
+    if (f->be->ops->frame_refs == NULL) {
+        return FS_OK;                       /* the p2m's foreign marks are all there is to go by */
+    }
+    for (size_t i = 0; i < f->odd_count; i++) {
+        struct hv_frame_refs refs = { .known = false };
+        for (int try = 0; try < REFS_TRIES && !refs.known; try++) {
+            fs_status_t s = f->be->ops->frame_refs(f->be, &f->odd[i], 1, &refs, err);
+            if (s != FS_OK) {
+                return s == FS_UNSUPPORTED ? FS_OK : s;
+            }
+        }
+        if (!refs.known || refs.domid != f->domid) {
+            *found = f->odd[i];
+            return FS_OK;
+        }
+    }
+    return FS_OK;
+}
+
+fs_status_t pv_tables_find_foreign(struct hv_backend *be, const struct hv_domain *dom, const struct pv_tables *t,
+                                   const struct pv_p2m *p2m, mfn_t *found, struct fs_error *err)
+{
+    mfn_t *targets = malloc(TABLES_AT_ONCE * ENTRIES * sizeof(*targets));
+    uint64_t *gfns = malloc(TABLES_AT_ONCE * ENTRIES * sizeof(*gfns));
+    struct foreign_search *f = calloc(1, sizeof(*f));
+    fs_status_t s = targets == NULL || gfns == NULL || f == NULL ? FS_NO_MEMORY : FS_OK;
     *found = MFN_NONE;
-    for (size_t first = 0; first < t->count && s == FS_OK && mfn_is_none(*found); first += TABLES) {
-        uint64_t frames[TABLES];
-        int page_err[TABLES];
-        size_t n = t->count - first < TABLES ? t->count - first : TABLES, count = 0;
+    if (s == FS_OK) {
+        f->be = be;
+        f->domid = dom->domid;
+        f->p2m = p2m;
+        f->shared_info = dom->shared_info;
+    }
+    for (size_t first = 0; first < t->count && s == FS_OK; first += TABLES_AT_ONCE) {
+        uint64_t frames[TABLES_AT_ONCE];
+        int page_err[TABLES_AT_ONCE];
+        size_t n = t->count - first < TABLES_AT_ONCE ? t->count - first : TABLES_AT_ONCE, count = 0;
         for (size_t i = 0; i < n; i++) {
             frames[i] = t->list[first + i].mfn.n;
         }
         uint64_t *map;
-        s = be->ops->map(be, domid, frames, n, HV_MAP_READ, page_err, (void **)&map, err);
+        s = be->ops->map(be, dom->domid, frames, n, HV_MAP_READ, page_err, (void **)&map, err);
         if (s != FS_OK) {
             break;
         }
@@ -231,9 +289,14 @@ fs_status_t pv_tables_find_foreign(struct hv_backend *be, uint16_t domid, const 
             }
         }
         be->ops->unmap(be, map, n);
-        s = check_targets(be, domid, p2m, targets, count, gfns, found, err);
+        s = check_targets(f, targets, count, gfns, err);
+    }
+    if (s == FS_OK) {
+        *found = f->too_many ? f->odd[0] : MFN_NONE;
+        s = f->too_many ? FS_OK : judge_odd(f, found, err);
     }
     free(targets);
     free(gfns);
+    free(f);
     return s;
 }

@@ -46,8 +46,8 @@ struct pv_p2m;
 /* Present L1 entries that lead to frames which the domain does not own: grants of others that it has mapped, device
  * memory.  Such an entry cannot be validated again once its type reference is dropped.  *found: one of those frames, or
  * MFN_NONE.  The guest may run. */
-fs_status_t pv_tables_find_foreign(struct hv_backend *be, uint16_t domid, const struct pv_tables *t, const struct pv_p2m *p2m,
-                                   mfn_t *found, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_tables_find_foreign(struct hv_backend *be, const struct hv_domain *dom, const struct pv_tables *t,
+                                   const struct pv_p2m *p2m, mfn_t *found, struct fs_error *err) FS_MUST_CHECK;
 
 /* An entry with its frame translated forward; for hashing tables by meaning. level 0: not a table, word as it is. */
 uint64_t pv_entry_forward(const struct xlat *x, uint8_t level, unsigned index, uint64_t entry);

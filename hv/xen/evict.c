@@ -8,9 +8,12 @@
  *  I2  a failure comes back in xl's own last words.
  *  I3  restore() names exactly one new domain: one that was not there before and is
  *      there after; the caller compares its UUID with the saved one.
+ *  I4  no frame of a domain that goes away is marked while it goes: Xen counts such a page as waiting for
+ *      scrubbing for ever (scrub.c).  Its marks are taken off before the save, and put on again when the
+ *      domain is gone and its memory scrubbed, or when the save failed.
  * Why xl and not libxenlight: devices, their backends' scripts, bootloader and the
  * kept configuration are the toolstack's, and the user's xl is the one that knows his setup.
- * Cost: the guest's memory written and read once.
+ * Cost: the guest's memory written and read once; scrubbing of the frames that were marked.
  */
 #include "cpu.h"
 
@@ -21,7 +24,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#define GONE_NS 30000000000ull          /* giving back a large guest takes seconds */
 
 /* The last words of a program, without its progress lines' line feeds. */
 static void last_words(int fd, char *out, size_t bytes)
@@ -81,23 +87,103 @@ out:
     return s;
 }
 
+/* ---- I4 ---- */
+
+#define LOOK_STEP 4096u
+
+/* Runs of pending frames of that domain. */
+static fs_status_t pending_of(struct hv_backend *be, uint16_t domid, struct mfn_range_set *out, struct fs_error *err)
+{
+    struct xen_be *x = xen_be(be);
+    struct hv_frame *f = calloc(LOOK_STEP, sizeof *f);
+    uint8_t *flags = calloc(LOOK_STEP, 1);
+    fs_status_t s = f && flags ? xen_ram_load(x, err) : fs_fail(err, FS_NO_MEMORY, "no memory to look for marked frames");
+    for (uint64_t m = 0; m < x->max_mfn && s == FS_OK; m += LOOK_STEP) {
+        struct mfn_range r = { mfn_make(m), mfn_make(m + LOOK_STEP < x->max_mfn ? m + LOOK_STEP : x->max_mfn) };
+        bool any = false;
+        s = xen_query_offline(be, r, flags, err);
+        for (uint64_t i = 0; i < mfn_range_pages(r) && s == FS_OK; i++) {
+            any = any || (flags[i] & 2u);
+        }
+        if (s == FS_OK && any) {
+            s = xen_frames(be, r, f, err);
+        }
+        for (uint64_t i = 0; i < mfn_range_pages(r) && s == FS_OK && any; i++) {
+            if (f[i].owner == HV_FRAME_DOMAIN && f[i].domid == domid && (f[i].flags & HV_FRAME_PENDING)) {
+                s = mfn_set_add(out, (struct mfn_range){ mfn_make(m + i), mfn_make(m + i + 1) });
+            }
+        }
+    }
+    free(f);
+    free(flags);
+    return s;
+}
+
+static fs_status_t take_marks_off(struct hv_backend *be, const struct mfn_range_set *set, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+    for (size_t i = 0; i < set->count && s == FS_OK; i++) {
+        uint64_t pages;
+        s = xen_mark_online(be, set->ranges[i], &pages, err);
+    }
+    return s;
+}
+
+/* Top down, as the frames are free now; or owned still, where the save failed. */
+static fs_status_t put_marks_on(struct hv_backend *be, const struct mfn_range_set *set, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+    for (size_t i = set->count; i-- > 0 && s == FS_OK;) {
+        uint64_t pages = mfn_range_pages(set->ranges[i]);
+        struct hv_mark_result *r = calloc(pages, sizeof *r);
+        s = r ? xen_mark_offline(be, set->ranges[i], r, err) : fs_fail(err, FS_NO_MEMORY, "no memory to mark %llu frames", (unsigned long long)pages);
+        free(r);
+    }
+    return s;
+}
+
+static void wait_until_gone(struct xen_be *x, uint16_t domid)
+{
+    xc_domaininfo_t info;
+    uint64_t limit = xen_clock_ns(NULL) + GONE_NS;
+    while (xen_domain_info(x, domid, &info) && xen_clock_ns(NULL) < limit) {
+        nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    }
+}
+
 fs_status_t xen_save(struct hv_backend *be, uint16_t domid, const char *path, struct fs_error *err)
 {
+    struct xen_be *x = xen_be(be);
     struct hv_domain dom;
-    xen_cpu_release(xen_be(be));        /* xl would inherit the affinity */
-    fs_status_t s = xen_domain(be, domid, &dom, err);
-    if (s != FS_OK) {
-        return s;
-    }
+    struct mfn_range_set marked = { 0 };
     char id[8], file[4096];
     snprintf(id, sizeof id, "%u", domid);
     if (snprintf(file, sizeof file, "%s", path) >= (int)sizeof file) {
         return fs_fail(err, FS_USAGE, "path too long");
     }
-    char *argv[] = { "xl", "save", id, file, NULL };
-    s = run_xl(argv, "xl save", err);
-    if (s != FS_OK) {
-        (void)unlink(path);             /* half a guest is no guest; the guest itself still runs */
+    fs_status_t s = xen_domain(be, domid, &dom, err);
+    if (s == FS_OK) {
+        s = pending_of(be, domid, &marked, err);
+    }
+    if (s == FS_OK) {
+        s = take_marks_off(be, &marked, err);
+    }
+    if (s == FS_OK) {
+        char *argv[] = { "xl", "save", id, file, NULL };
+        xen_cpu_release(x);             /* xl would inherit the affinity */
+        s = run_xl(argv, "xl save", err);
+        if (s != FS_OK) {
+            (void)unlink(path);         /* half a guest is no guest; the guest itself still runs */
+        } else {
+            wait_until_gone(x, domid);
+            x->scrub_looked_ns = 0;
+        }
+    }
+    struct fs_error second = { "" };
+    fs_status_t again = put_marks_on(be, &marked, &second);
+    mfn_set_free(&marked);
+    if (s == FS_OK && again != FS_OK) {
+        s = fs_fail(err, again, "the guest is saved, but its frames could not be marked again: %s", second.text);
     }
     return s;
 }

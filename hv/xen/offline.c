@@ -194,6 +194,7 @@ fs_status_t xen_mark_offline(struct hv_backend *be, struct mfn_range range, stru
     if (s != FS_OK) {
         return s;
     }
+    xen_scrub_wait(x);
     struct descent d = { .x = x, .range = range, .out = out, .err = err, .open = may_be_free(x, range.end.n) };
     return descend(&d);
 }

@@ -220,6 +220,9 @@ static void xen_close(struct hv_backend *be)
     if (x->hbuf) {
         xencall_free_buffer_pages(x->xcall, x->hbuf, XEN_HBUF_PAGES);
     }
+    if (x->hypfs) {
+        xenhypfs_close(x->hypfs);
+    }
     if (x->xsh) {
         xs_close(x->xsh);
     }

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #define LEVEL_PATH "/params/guest_loglvl"
+#define QUIET_FOR_NS 10000000000ull
 #define REFS_BATCH 64u                  /* lines at a time: about 7 KiB of a ring of at least 16 */
 
 /* Xen's count_info and type_info words (arch/x86/include/asm/mm.h); the same since 4.15. */
@@ -33,30 +34,28 @@
 #define COUNT_XEN_HEAP (1ull << 62)
 #define TYPE_COUNT_MASK ((1ull << 55) - 1)
 
+static bool hypfs_open(struct xen_be *x)
+{
+    if (!x->hypfs) {
+        x->hypfs = xenhypfs_open(x->log, 0);
+    }
+    return x->hypfs != NULL;
+}
+
 static bool level_read(struct xen_be *x, char *out, size_t bytes)
 {
-    xenhypfs_handle *fs = xenhypfs_open(x->log, 0);
-    if (!fs) {
-        return false;
-    }
-    char *text = xenhypfs_read(fs, LEVEL_PATH);
+    char *text = hypfs_open(x) ? xenhypfs_read(x->hypfs, LEVEL_PATH) : NULL;
     bool ok = text && strlen(text) < bytes;
     if (ok) {
         strcpy(out, text);
     }
     free(text);
-    xenhypfs_close(fs);
     return ok;
 }
 
 static bool level_write(struct xen_be *x, const char *value)
 {
-    xenhypfs_handle *fs = xenhypfs_open(x->log, 0);
-    bool ok = fs && xenhypfs_write(fs, LEVEL_PATH, value) == 0;
-    if (fs) {
-        xenhypfs_close(fs);
-    }
-    return ok;
+    return hypfs_open(x) && xenhypfs_write(x->hypfs, LEVEL_PATH, value) == 0;
 }
 
 /* The part before the slash is what is printed always. */
@@ -67,7 +66,13 @@ static bool level_prints_lookups(const char *level)
 
 void xen_quiet_begin(struct xen_be *x, struct xen_quiet *q)
 {
+    uint64_t now = xen_clock_ns(NULL);
+    q->changed = false;
+    if (x->quiet_until_ns > now) {
+        return;                         /* it was quiet a moment ago: a scan within a guest's stop must not wait for the file system */
+    }
     q->changed = level_read(x, q->saved, sizeof q->saved) && level_prints_lookups(q->saved) && level_write(x, "none/warning");
+    x->quiet_until_ns = q->changed ? 0 : now + QUIET_FOR_NS;
 }
 
 void xen_quiet_end(struct xen_be *x, struct xen_quiet *q)

@@ -28,6 +28,7 @@
 #include <xen/sched.h>
 
 #define POLL_MS           1
+#define READ_AGAIN_NS     50000000ull
 #define GUEST_GIVES_UP_NS 25000000000ull
 
 enum seen { SEEN_STOPPED, SEEN_RUNNING, SEEN_DOWN, SEEN_GONE };
@@ -82,18 +83,21 @@ static bool withdraw(struct xen_be *x, const char *path)
     }
 }
 
-/* Waits for a change in the store, or POLL_MS: the shutdown itself reaches us by the watch as well. */
-static void wait_a_little(struct xen_be *x)
+/* Waits for a change in the store (true), or POLL_MS: the shutdown itself reaches us by the watch as well. */
+static bool wait_a_little(struct xen_be *x)
 {
     struct pollfd p = { .fd = xs_fileno(x->xsh), .events = POLLIN };
-    if (poll(&p, 1, POLL_MS) > 0) {
-        free(xs_check_watch(x->xsh));
+    if (poll(&p, 1, POLL_MS) <= 0) {
+        return false;
     }
+    free(xs_check_watch(x->xsh));
+    return true;
 }
 
 static fs_status_t await_stop(struct xen_be *x, uint16_t domid, const char *path, uint64_t timeout_ns, struct fs_error *err)
 {
-    uint64_t start = xen_clock_ns(NULL), taken_at = 0;
+    uint64_t start = xen_clock_ns(NULL), taken_at = 0, read_at = 0;
+    bool stirred = true;                /* asking the store each time would slow down the very guest that we wait for */
     for (;;) {
         uint32_t reason = 0;
         switch (look(x, domid, &reason)) {
@@ -107,8 +111,9 @@ static fs_status_t await_stop(struct xen_be *x, uint16_t domid, const char *path
             break;
         }
         uint64_t now = xen_clock_ns(NULL);
-        if (taken_at == 0 && read_request(x, XBT_NULL, path) == NODE_TAKEN) {
-            taken_at = now;
+        if (taken_at == 0 && (stirred || now - read_at > READ_AGAIN_NS)) {
+            read_at = now;
+            taken_at = read_request(x, XBT_NULL, path) == NODE_TAKEN ? now : 0;
         }
         bool late = now - start > timeout_ns;
         if (taken_at == 0 && late) {
@@ -129,7 +134,7 @@ static fs_status_t await_stop(struct xen_be *x, uint16_t domid, const char *path
             }
             taken_at = 0;
         }
-        wait_a_little(x);
+        stirred = wait_a_little(x);
     }
 }
 

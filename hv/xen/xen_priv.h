@@ -40,6 +40,8 @@ struct xen_be {
     xencall_handle *xcall;              /* [mt] */
     xenforeignmemory_handle *fmem;      /* [mt] */
     struct xs_handle *xsh;
+    xenhypfs_handle *hypfs;             /* opened on first use */
+    uint64_t quiet_until_ns;            /* refs.c: until then the guest log level is taken as quiet */
     uint16_t self;                      /* the domain that we run in */
     uint32_t version_major, version_minor;
     char version_text[64];
@@ -50,6 +52,7 @@ struct xen_be {
     const uint64_t **m2p_chunks;        /* mapped on first use */
     xen_pfn_t *m2p_extents;
     size_t m2p_chunk_count;
+    uint64_t scrub_looked_ns;           /* scrub.c: the last look; 0: look before the next marking */
     struct xen_cpu *cpu;                /* cpu.h: what keeps us off pCPU 0; NULL: nothing */
     uint64_t root;                      /* ptes.c: our process's root table; 0: not known */
     struct mfn_range image;             /* Xen's own image, where marking is refused; empty: not known */
@@ -101,6 +104,9 @@ struct xen_console_mark { uint32_t index; };
 fs_status_t xen_console_mark(struct xen_be *x, struct xen_console_mark *mark, struct fs_error *err) FS_MUST_CHECK;
 /* Text since the mark; FS_UNSUPPORTED where the ring wrapped over its start. */
 fs_status_t xen_console_since(struct xen_be *x, const struct xen_console_mark *mark, char **text, struct fs_error *err) FS_MUST_CHECK;
+
+/* Waits, for a limited time, until Xen has scrubbed what is free. */
+void xen_scrub_wait(struct xen_be *x);
 
 /* ---- refs.c: owner and reference count of frames, as Xen prints them ---- */
 struct xen_refs {
