@@ -9,6 +9,7 @@
  * Invariants:
  *  I1  the wait ends: at no count, when the count has not fallen for two seconds (pages that were
  *      lost that way before, or no idle CPU), or after ten seconds.  It never fails a marking.
+ *      A few pages come and go all the time (Xen scrubs its own pools' pages as well): they get less.
  *  I2  Xen is asked at most once in LOOK_AGAIN_NS if nothing was to be scrubbed.
  * Why debug key 'H': physinfo.scrub_pages is always 0.
  * Cost: about 40 lines of Xen's console a node and look.
@@ -23,6 +24,8 @@
 #define LOOK_AGAIN_NS 30000000000ull
 #define LIMIT_NS      10000000000ull
 #define STUCK_NS      2000000000ull
+#define FEW_PAGES     64u
+#define FEW_STUCK_NS  300000000ull
 
 static bool unscrubbed(struct xen_be *x, uint64_t *pages)
 {
@@ -57,10 +60,10 @@ void xen_scrub_wait(struct xen_be *x)
         }
         fell = pages < last ? now : fell;
         last = pages;
-        if (now - fell > STUCK_NS || now - start > LIMIT_NS) {
+        if (now - fell > (pages <= FEW_PAGES ? FEW_STUCK_NS : STUCK_NS) || now - start > LIMIT_NS) {
             break;
         }
-        nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
     }
     x->scrub_looked_ns = xen_clock_ns(NULL);
 }

@@ -200,11 +200,51 @@ out:
     free(f);
 }
 
+/* Every frame of the guest: which are referenced by more than their allocation.  A minute for 256 MiB. */
+static void check_held_all(struct conform *c)
+{
+    size_t count = 0, held = 0, typed = 0, unknown = 0;
+    mfn_t *list = conform_frames_of(c, c->hap.domid, &count);
+    struct hv_frame_refs *refs = calloc(count ? count : 1, sizeof *refs);
+    WANT(c, list && refs && count, "frames");
+    if (!c->ops->frame_refs) {
+        conform_skip(c, "this machine does not tell");
+        goto out;
+    }
+    uint64_t start = c->ops->clock_ns(c->be);
+    fs_status_t s = c->ops->frame_refs(c->be, list, count, refs, &c->err);
+    if (s == FS_UNSUPPORTED) {
+        conform_skip(c, "%s", c->err.text);
+        goto out;
+    }
+    WANT(c, s == FS_OK, "%s", c->err.text);
+    conform_note(c, "%zu frames in %.1f s", count, (double)(c->ops->clock_ns(c->be) - start) / 1e9);
+    for (size_t i = 0; i < count; i++) {
+        unknown += !refs[i].known;
+        if (!refs[i].known || (refs[i].count <= 1 && refs[i].type_count == 0)) {
+            continue;
+        }
+        uint64_t gfn = FS_FRAME_NONE;
+        (void)c->ops->m2p(c->be, &list[i], 1, &gfn, &c->err);
+        held++;
+        typed += refs[i].type_count > 0;
+        conform_note(c, "gfn %#llx: count %llu, type count %llu%s", (unsigned long long)gfn, (unsigned long long)refs[i].count,
+                     (unsigned long long)refs[i].type_count, refs[i].xen_heap ? ", Xen's page" : "");
+    }
+    WANT(c, unknown * 1000 < count, "%zu unknown", unknown);
+    /* One event control block and at least one vcpu_info page, and the daemons' two rings. */
+    WANT(c, typed >= 2 && held >= 4 && held <= 16 + 4 * (size_t)c->hap.vcpus, "%zu held, %zu typed", held, typed);
+out:
+    free(list);
+    free(refs);
+}
+
 const struct conform_check conform_hap_checks[] = {
     { .name = "hap-gfn-limit", .fn = check_gfn_limit, .needs_hap = true },
     { .name = "hap-remap", .fn = check_remap, .needs_hap = true },
     { .name = "hap-superpages", .fn = check_superpages, .needs_hap = true },
     { .name = "hap-dirty", .fn = check_dirty, .needs_hap = true },
     { .name = "hap-probe", .fn = check_probe, .needs_hap = true },
+    { .name = "all-held", .fn = check_held_all, .needs_hap = true, .heavy = true },
     { 0 }
 };

@@ -321,6 +321,47 @@ static void check_save_restore(struct conform *c)
     }
 }
 
+/* A domain that goes away while its frames are marked: every one of them ends offlined, and comes back. */
+static void check_evict_marked(struct conform *c)
+{
+    char path[256];
+    size_t count = 0, offlined = 0;
+    uint16_t domid = FS_DOMID_NONE;
+    uint64_t onlined = 0;
+    struct hv_mark_result *res = NULL;
+    mfn_t *list = conform_frames_of(c, c->pv.domid, &count);
+    struct hv_domain gone;
+    snprintf(path, sizeof path, "%s/%s.save", c->work_dir ? c->work_dir : "/tmp", c->pv.name);
+    res = calloc(count ? count : 1, sizeof *res);
+    WANT(c, list && res && count > 100, "%zu frames", count);
+    WANT_OK(c, c->ops->mark_owned(c->be, list, count, res, &c->err));
+    WANT_OK(c, c->ops->save(c->be, c->pv.domid, path, &c->err));
+    for (int i = 0; i < 300 && c->ops->domain(c->be, c->pv.domid, &gone, &c->err) == FS_OK; i++) {
+        usleep(100000);                 /* its memory is given back while it dies */
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t flag = 0;
+        struct mfn_range one = { list[i], mfn_add(list[i], 1) };
+        WANT_OK(c, c->ops->query_offline(c->be, one, &flag, &c->err));
+        offlined += flag == 1;
+    }
+    conform_note(c, "%zu of %zu frames are offlined", offlined, count);
+    WANT_OK(c, c->ops->restore(c->be, path, &domid, &c->err));
+    WANT(c, offlined + 16 >= count, "%zu of %zu", offlined, count);
+out:
+    for (size_t i = 0; list && i < count; i++) {
+        uint64_t n = 0;
+        struct mfn_range one = { list[i], mfn_add(list[i], 1) };
+        if (c->ops->mark_online(c->be, one, &n, &c->err) == FS_OK) {
+            onlined += n;
+        }
+    }
+    conform_note(c, "%llu online again", (unsigned long long)onlined);
+    (void)unlink(path);
+    free(list);
+    free(res);
+}
+
 const struct conform_check conform_offline_checks[] = {
     { .name = "offline-free", .fn = check_free_range },
     { .name = "offline-alignment", .fn = check_any_alignment },
@@ -329,5 +370,6 @@ const struct conform_check conform_offline_checks[] = {
     { .name = "offline-owned", .fn = check_mark_owned },
     { .name = "offline-mixed", .fn = check_mixed_range },
     { .name = "evict", .fn = check_save_restore, .heavy = true },
+    { .name = "leave-marked", .fn = check_evict_marked, .needs_pv = true, .heavy = true },
     { 0 }
 };
