@@ -87,7 +87,7 @@ unit: all tests
 	tests/run-unit.sh $(BUILD)
 
 test: deps
-	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) --no-print-directory all tests $(BUILD)/conform-xen
 	@tests/run-all.sh $(BUILD)
 
 xen-drill: deps

@@ -123,6 +123,7 @@ bool json_fsck(FILE *f, const struct hv_fsck_report *r, fs_status_t status)
     put_number(&o, "frames_checked", r->frames_checked);
     put_number(&o, "tables_checked", r->tables_checked);
     put_number(&o, "entries_checked", r->entries_checked);
+    put_number(&o, "frames_pending", r->frames_pending);
     object_put(&o, "faults", object_end(&faults));
     return json_write_line(f, &o);
 }

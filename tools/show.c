@@ -213,6 +213,10 @@ void show_fsck(FILE *f, const struct hv_fsck_report *r, size_t at_most)
     } else {
         fprintf(f, "%s FAULT%s\n", text_count(r->fault_count).s, r->fault_count == 1 ? "" : "S");
     }
+    if (r->frames_pending > 0) {
+        fprintf(f, "%s frames are marked and go offline when let go (what an evacuation leaves is so).\n",
+                text_count(r->frames_pending).s);
+    }
     if (r->fault_count > 0 && !r->paused) {
         fputs("The domains ran meanwhile, so a fault may be a change seen half-way: `frameshift fsck --pause` is exact.\n", f);
     }

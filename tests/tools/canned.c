@@ -175,7 +175,7 @@ void canned_status(struct hv_status_report *s)
 
 void canned_fsck(struct hv_fsck_report *r, bool paused)
 {
-    *r = (struct hv_fsck_report){ .fault_count = 2, .frames_checked = 65536, .tables_checked = 180, .entries_checked = 71000,
+    *r = (struct hv_fsck_report){ .fault_count = 2, .frames_checked = 65536, .tables_checked = 180, .entries_checked = 71000, .frames_pending = 7,
                                   .paused = paused };
     r->faults = need(calloc(r->fault_count, sizeof(*r->faults)));
     r->faults[0] = (struct hv_fault){ .domid = 1, .mfn = mfn_make(0x1234), .gfn = 0x10, .text = "M2P says gfn 0x11" };

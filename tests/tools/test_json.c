@@ -472,6 +472,7 @@ static void test_fsck_and_recover(void **state)
     is_number(j, "frames_checked", 65536);
     is_number(j, "tables_checked", 180);
     is_number(j, "entries_checked", 71000);
+    is_number(j, "frames_pending", 7);
     is_number(j, "faults.0.mfn", 0x1234);
     is_number(j, "faults.0.gfn", 0x10);
     is_string(j, "faults.0.text", "M2P says gfn 0x11");
