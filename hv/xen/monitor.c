@@ -7,8 +7,8 @@
  * reboot of the guest is handled by nobody.  Stopped meanwhile (SIGSTOP), it looks only
  * after the guest has been resumed, asks Xen for the domain's state and sees it running.
  * Invariants:
- *  I1  only a process whose program is xl and which has that domain's log file open, or
- *      names the domain as its own argument, is stopped.
+ *  I1  only a process whose program is xl and whose output is that domain's log is stopped.
+ *      (The log of a guest that came here by migration keeps the name it had on arrival.)
  *  I2  release needs no memory of hold: it continues every such process that is
  *      stopped; so it works after a crash as well.
  * Cost: one pass over /proc.
@@ -50,11 +50,12 @@ static bool is_xl(pid_t pid)
 
 static bool has_log_open(pid_t pid, const char *name)
 {
-    char path[64], tail[128];
-    snprintf(tail, sizeof tail, "/xl-%s.log", name);
+    char path[64], tail[2][128];
+    snprintf(tail[0], sizeof tail[0], "/xl-%s.log", name);
+    snprintf(tail[1], sizeof tail[1], "/xl-%s--incoming.log", name);
     for (int fd = 0; fd <= 2; fd++) {
         snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
-        if (link_ends_with(path, tail)) {
+        if (link_ends_with(path, tail[0]) || link_ends_with(path, tail[1])) {
             return true;
         }
     }
