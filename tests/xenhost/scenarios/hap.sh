@@ -3,6 +3,7 @@
 # pauses against `xl save` + `xl restore` of the same guest in the same boot.
 #   --env HAP_NODES="1 2"  which nodes are emptied, one after the other (default 1); the guests begin on the first
 #   --env HAP_OPTIONS=...  options of evacuate, e.g. --verify
+# A guest named balloon... is ballooned down to three quarters first.
 #   --env HAP_SAVE=1       save and restore the first guest at the end, and hold the pauses against it
 # Results: evacuate-N.jsonl for each step, peers.
 # shellcheck disable=SC2086,SC3043  # HAP_OPTIONS and HAP_NODES are lists; busybox ash has local
@@ -29,6 +30,14 @@ step() {
 }
 
 guests_up 300 || fail "guests did not come up"
+for name in $(guests); do
+    case $name in
+    balloon*)
+        memory=$(xl list "$name" | awk 'NR == 2 { print $3 }')
+        guest_balloon "$name" $((memory * 3 / 4)) 120 || fail "$name did not balloon down"
+        ;;
+    esac
+done
 for node in ${HAP_NODES:-1}; do
     step "$node"
     case ${HAP_NODES:-1} in *" "*) run frameshift online "node:$node" >>$STATE/dom0.log 2>&1 || fail "online of node $node" ;; esac
