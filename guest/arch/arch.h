@@ -28,4 +28,54 @@ void arch_page_copy(pfn_t to, pfn_t from);
 uint64_t arch_time_ns(void);                        /* monotonic */
 void arch_console_write(const char *text, size_t bytes);
 
+/* ---- frames and page tables ----
+ * Four levels of 512 entries as on x86-64.  An entry holds a machine frame; the core knows pfns and asks. */
+
+#define ARCH_PTE_PRESENT  0x1ull
+#define ARCH_PTE_WRITE    0x2ull
+#define ARCH_PTE_USER     0x4ull
+#define ARCH_PTE_ACCESSED 0x20ull
+#define ARCH_PTE_DIRTY    0x40ull
+#define ARCH_PTE_SOFT     0xe00ull                  /* three bits that the machine leaves alone */
+#define ARCH_PTE_FRAME    0x000ffffffffff000ull
+#define ARCH_PTE_NOEXEC   (1ull << 63)
+#define ARCH_PT_SLOTS     512u
+#define ARCH_PT_LEVELS    4u
+#define ARCH_USER_END     0x0000800000000000ull     /* user addresses are below it */
+
+/* The page in the direct map: a fixed address per pfn, whatever frame is under it. Page tables may only be read there. */
+void *arch_page_address(pfn_t pfn);
+mfn_t arch_pfn_mfn(pfn_t pfn);
+/* A present entry, and the pfn that a present entry names (PFN_NONE: not one of ours). */
+uint64_t arch_pte_make(pfn_t pfn, uint64_t bits);
+pfn_t arch_pte_pfn(uint64_t pte);
+
+/* A page becomes a page table of level 1 .. ARCH_PT_LEVELS (the root): from now on it changes by arch_pte_*() alone.
+ * pre: no user mapping of it, every entry not present. 0 or -errno, and then nothing has changed. */
+int arch_table_enter(pfn_t table, unsigned level);
+/* An ordinary page again. pre: it is in no live table, its own entries were cleared or what they name is not used any more.
+ * A root is no CPU's any more afterwards; nothing of it is in a TLB. Cannot fail. */
+void arch_table_leave(pfn_t table, unsigned level);
+
+struct arch_pte_update { pfn_t table; uint32_t slot; uint64_t value; };
+/* Returns how many were done, from the first on. An update that only takes away (not present, or the same frame with fewer
+ * rights) is always done: the machine tries again by itself what may pass. No TLB is flushed. */
+int arch_pte_write(const struct arch_pte_update *u, size_t count);
+/* Put value in the slot; returns the old value with the A and D bits as they were at that moment, none lost. No TLB is flushed.
+ * pre: value is not present, or names the same frame with no more rights. Cannot fail. */
+uint64_t arch_pte_exchange(pfn_t table, uint32_t slot, uint64_t value);
+/* On every CPU that may hold it: [va, va + pages * FS_PAGE_BYTES) of the root, and every upper entry of it; UINT64_MAX: all.
+ * When it returns no CPU is still in a user access that used an old translation. Locks may be held. */
+void arch_tlb_flush(pfn_t root, uint64_t va, uint64_t pages);
+/* This CPU's user root from now on; PFN_NONE: none. 0 or -errno. */
+int arch_space_enter(pfn_t root);
+
+/* User memory through this CPU's root and TLB; they set A, and D. 0, or -1 with *fault the first address that is not
+ * mapped for the access; what lies before it may have been transferred. Addresses are the user's: anything goes. */
+int arch_user_read(uint64_t va, void *buf, size_t bytes, uint64_t *fault);
+int arch_user_write(uint64_t va, const void *buf, size_t bytes, uint64_t *fault);
+
+/* fn runs while every other CPU stands still, anywhere but in an arch call; it takes no lock and allocates nothing. */
+void arch_stop_machine(void (*fn)(void *arg), void *arg);
+
 #endif

@@ -1,17 +1,27 @@
 /*
- * page.c - names and references of struct page.
+ * page.c - names, references and the lock of struct page.
  *
- * Owns: the reference count's rule.
+ * Owns: the reference count's rule, PG_LOCKED.
  * Invariants:
  *   I1  only the head of a unit has a state other than PAGE_NONE; reserved pages and
  *       holes are units of order 0.
  *   I2  refs is 0 exactly while the page is free (PAGE_FREE, PAGE_PCP), a hole or not a head.
- * Lock order: none; the count is atomic.
+ * Lock order: the count is atomic; the page lock comes after mm_struct.mmap_lock and before every other.
  * Why: a scanner meets pages that are being freed on another CPU.  A count that only
  *   rises from a value above zero makes "it is still allocated" and "I hold it" one step.
  * Cost: one compare-and-swap.
  */
 #include "page.h"
+#include "../arch/arch.h"
+
+void page_lock(struct page *p)
+{
+    while (!page_trylock(p)) {
+        while (page_test(p, PG_LOCKED)) {
+            arch_cpu_relax();
+        }
+    }
+}
 
 bool page_try_get(struct page *p)
 {

@@ -47,6 +47,21 @@ enum migratetype {
 #define PG_PINNED    0x2u                       /* its owner refuses to let it move for now */
 #define PG_DMA       0x4u                       /* a device holds its address */
 #define PG_GIVEN     0x8u                       /* of a hole: its frame was given back, and may come again */
+#define PG_LOCKED    0x10u                      /* the page lock: page_lock() */
+#define PG_LRU       0x20u                      /* on a list of lru.c; it holds no reference there */
+#define PG_ACTIVE    0x40u
+#define PG_REFERENCED 0x80u
+#define PG_UPTODATE  0x100u                     /* its contents are what they should be */
+#define PG_DIRTY     0x200u                     /* ... and newer than its backing store or its swap slot */
+#define PG_WRITEBACK 0x400u
+#define PG_SWAPCACHE 0x800u                     /* private is its swap entry */
+#define PG_MLOCKED   0x1000u                    /* some VM_LOCKED vma maps it */
+#define PG_ANON      0x2000u                    /* mapping is an anon_vma, on which the page holds a reference */
+#define PG_SLAB      0x4000u
+#define PG_TABLE     0x8000u                    /* a page table; private is its level */
+#define PG_RECLAIM   0x10000u                   /* free it when writing is done */
+/* What somebody above the allocator must take back before the page is free: hooks.release */
+#define PG_RELEASE   (PG_LRU | PG_ANON)
 
 /* Lock letters: z = zone lock, o = the page's owner, a = atomic */
 struct page {
@@ -99,6 +114,25 @@ static inline void page_clear_flags(struct page *p, uint32_t flags)
     atomic_fetch_and_explicit(&p->word, ~(flags << 12), memory_order_relaxed);
 }
 
+static inline bool page_test(const struct page *p, uint32_t flags) { return (word_flags(page_word(p)) & flags) != 0; }
+
+/* The page lock. pre: a reference is held, so the page stays what it is */
+static inline bool page_trylock(struct page *p)
+{
+    return (word_flags(atomic_fetch_or_explicit(&p->word, PG_LOCKED << 12, memory_order_acquire)) & PG_LOCKED) == 0;
+}
+void page_lock(struct page *p);
+static inline void page_unlock(struct page *p)
+{
+    atomic_fetch_and_explicit(&p->word, ~(PG_LOCKED << 12), memory_order_release);
+}
+
+/* pre: somebody's reference is held already */
+static inline void page_get(struct page *p)
+{
+    atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+}
+static inline int32_t page_refs(const struct page *p) { return atomic_load_explicit(&p->refs, memory_order_acquire); }
 /* Take a reference unless the page is free; false if it is. */
 bool page_try_get(struct page *p);
 const char *page_state_name(enum page_state s);

@@ -153,6 +153,9 @@ struct mm_hooks {
     bool (*compact)(struct mm *mm, struct zone *zone, unsigned order, enum migratetype type);
     /* Direct reclaim for a request; the pages gained, 0 for no progress. May sleep. */
     uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
+    /* The last reference of a page with a flag of PG_RELEASE is gone (refs is 0): take it off its list, let go of its
+     * anon_vma, clear those flags. Never sleeps, no lock of the allocator is held. */
+    void (*release)(struct mm *mm, struct page *page);
     /* Free memory of zone fell under the low mark, or no whole block is near the kernel's any more. Never sleeps, no lock is held. */
     void (*wake)(struct mm *mm, struct zone *zone);
 };
@@ -190,6 +193,7 @@ struct mm {
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
     struct mm_hooks hooks;
     struct migrate_ops migrate;
+    struct vm *vm;                                  /* the virtual memory above, for those hooks; NULL: none */
 };
 
 /* ---- accessors ---- */

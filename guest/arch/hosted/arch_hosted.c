@@ -8,6 +8,7 @@
  * Cost: a CPU number is one thread-local read.
  */
 #include "arch_hosted.h"
+#include "hosted_priv.h"
 #include "frameshift/assert.h"
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,12 @@ void arch_hosted_set_memory(void *base, uint64_t pages)
 {
     memory_base = base;
     memory_pages = pages;
+    hosted_mmu_reset(base != NULL ? pages : 0);
+}
+
+uint64_t hosted_memory_pages(void)
+{
+    return memory_pages;
 }
 
 unsigned arch_cpu_id(void)
@@ -36,15 +43,20 @@ unsigned arch_cpu_id(void)
 
 void arch_cpu_relax(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#endif
+    hosted_pause();
+    arch_hosted_safepoint();
 }
 
 static unsigned char *page_bytes(pfn_t pfn)
 {
     ASSERT_CMP(pfn.n, <, memory_pages);
     return memory_base + pfn.n * FS_PAGE_BYTES;
+}
+
+void *arch_page_address(pfn_t pfn)
+{
+    ASSERT(memory_base != NULL);
+    return page_bytes(pfn);
 }
 
 void arch_page_clear(pfn_t pfn)
