@@ -20,7 +20,7 @@
     X(map) X(unmap) X(copy) X(unpin) X(pin) X(m2p_set) X(vcpu_save) X(vcpu_reset) X(vcpu_load)         \
     X(specials) X(vcpu_upcall_state) X(evtchn_state) X(dirty_enable) X(dirty_read) X(dirty_disable)    \
     X(save) X(restore) X(clock_ns)
-#define BACKEND_OPTIONAL(X) X(frame_refs) X(grants_begin) X(grants_read) X(grants_end)
+#define BACKEND_OPTIONAL(X) X(frame_refs) X(grants_begin) X(grants_read) X(grants_end) X(coop_find) X(coop_wait)
 
 enum {
 #define X(member) MEMBER_##member,

@@ -181,6 +181,12 @@ struct hv_frame_refs {
     uint64_t type_count;
 };
 
+/* Where a guest's shared pages are, as it says. */
+struct hv_coop {
+    uint32_t version;
+    pfn_t control;                      /* unchecked */
+};
+
 struct hv_backend_ops {
     const char *name;                   /* "xen", "embedded" */
 
@@ -305,6 +311,12 @@ struct hv_backend_ops {
     fs_status_t (*grants_begin)(struct hv_backend *be, uint16_t domid, struct hv_grants **out, struct fs_error *err);
     fs_status_t (*grants_read)(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err);
     void (*grants_end)(struct hv_backend *be, struct hv_grants *g);
+
+    /* Optional, both or none: guests that move their own pages (frameshift/abi.h). */
+    /* What the guest published: FS_NOT_FOUND where it published nothing, FS_BAD_INPUT where that makes no sense. */
+    fs_status_t (*coop_find)(struct hv_backend *be, uint16_t domid, struct hv_coop *out, struct fs_error *err);
+    /* Let the guest run for about ns, or less if it has something to say.  FS_GUEST_GONE. */
+    fs_status_t (*coop_wait)(struct hv_backend *be, uint16_t domid, uint64_t ns, struct fs_error *err);
 };
 
 struct hv_backend {

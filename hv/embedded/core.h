@@ -36,6 +36,10 @@ uint8_t *emb_core_direct(struct emb_machine *m, uint16_t domid);
 /* shared_info, as a guest has it in its fixmap: at one address for the domain's life (the frame never moves). */
 struct shared_info;
 struct shared_info *emb_core_shared(struct emb_machine *m, uint16_t domid);
+/* The machine-to-phys table, which Xen shows read-only to every PV guest: FS_FRAME_NONE where it has no entry.  Takes no lock. */
+uint64_t emb_core_m2p(const struct emb_machine *m, uint64_t mfn);
+/* Instead of xenstore's data/frameshift: one value for each key.  -EINVAL too long, -ENOSPC. */
+int emb_core_publish(struct emb_machine *m, uint16_t domid, const char *key, const char *value);
 /* Nothing of the direct map stays mapped in this process.  Call it before the domain is destroyed. */
 void emb_core_unmap(struct emb_machine *m, uint16_t domid);
 

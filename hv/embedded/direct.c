@@ -10,7 +10,7 @@
  * Lock order: the machine's lock is held.
  * Why: a guest kernel that writes through a stale or forbidden mapping must fail here as it
  * would on Xen: with a fault, or in a frame that is no more its own.
- * Cost: a sync walks every entry and makes one mmap() for each changed run; a touched entry one.
+ * Cost: a sync walks every entry (or those below a changed one) and makes one mmap() for each changed run; a touched entry one.
  * The host limits mappings (vm.max_map_count, 65530 by default): a guest of more pages than that whose
  * frames are all scattered cannot be mapped.
  */
@@ -60,16 +60,12 @@ static void show(struct emb_machine *m, struct emb_core *core, uint64_t pfn, uin
     }
 }
 
-void emb_direct_sync(struct emb_machine *m, struct emb_domain *d)
+static void sync_range(struct emb_machine *m, struct emb_domain *d, uint64_t first, uint64_t end)
 {
     struct emb_core *core = d->core;
-    if (core->host_pid != getpid()) {
-        __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
-        return;
-    }
-    uint64_t root = root_of(d), pages = core->boot.pages;
-    uint32_t want = pages ? wanted(m, core, root, 0) : 0;
-    for (uint64_t pfn = 0; pfn < pages;) {
+    uint64_t root = root_of(d), pages = end < core->boot.pages ? end : core->boot.pages;
+    uint32_t want = first < pages ? wanted(m, core, root, first) : 0;
+    for (uint64_t pfn = first; pfn < pages;) {
         uint64_t n = 1;
         uint32_t next = 0;
         bool differs = want != core->mapped[pfn];
@@ -86,7 +82,42 @@ void emb_direct_sync(struct emb_machine *m, struct emb_domain *d)
         pfn += n;
         want = next;
     }
-    __atomic_store_n(&core->direct_stale, false, __ATOMIC_SEQ_CST);
+}
+
+void emb_direct_sync(struct emb_machine *m, struct emb_domain *d)
+{
+    if (d->core->host_pid == getpid()) {
+        sync_range(m, d, 0, d->core->boot.pages);
+    }
+    __atomic_store_n(&d->core->direct_stale, d->core->host_pid != getpid(), __ATOMIC_SEQ_CST);
+}
+
+/* The table of a level on the way to the direct map's address of pfn; 0 if there is none. */
+static uint64_t table_on_the_way(struct emb_machine *m, const struct emb_domain *d, unsigned level, uint64_t pfn)
+{
+    uint64_t va = (uint64_t)(uintptr_t)d->core->boot.direct + pfn * FS_PAGE_BYTES, mfn = root_of(d);
+    for (unsigned at = 4; at > level && mfn != 0; at--) {
+        uint64_t e = emb_is_ram(m, mfn) ? emb_table(m, mfn)[va >> (12 + 9 * (at - 1)) & 511] : 0;
+        mfn = e & EMB_PTE_P ? emb_pte_mfn(e) : 0;
+    }
+    return mfn;
+}
+
+void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned level, uint64_t table_mfn, uint32_t index)
+{
+    struct emb_core *core = d->core;
+    uint64_t span = 1ull << (9 * (level - 1)), base = (uint64_t)(uintptr_t)core->boot.direct >> FS_PAGE_SHIFT;
+    if (core->host_pid != getpid()) {
+        __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    /* Each part of the map that one entry of this level covers. */
+    for (uint64_t page = base; page < base + core->boot.pages; page = (page / span + 1) * span) {
+        uint64_t first = page - base, end = (page / span + 1) * span - base;
+        if ((page / span & 511) == index && table_on_the_way(m, d, level, first) == table_mfn) {
+            sync_range(m, d, first, end);
+        }
+    }
 }
 
 void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index)

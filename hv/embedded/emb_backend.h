@@ -97,6 +97,9 @@ fs_status_t emb_op_dirty_disable(struct hv_backend *be, uint16_t domid, struct f
 /* be_save.c */
 fs_status_t emb_op_save(struct hv_backend *be, uint16_t domid, const char *path, struct fs_error *err);
 fs_status_t emb_op_restore(struct hv_backend *be, const char *path, uint16_t *new_domid, struct fs_error *err);
+/* be_coop.c */
+fs_status_t emb_op_coop_find(struct hv_backend *be, uint16_t domid, struct hv_coop *out, struct fs_error *err);
+fs_status_t emb_op_coop_wait(struct hv_backend *be, uint16_t domid, uint64_t ns, struct fs_error *err);
 
 /* be_open.c */
 extern const struct hv_backend_ops emb_backend_ops;

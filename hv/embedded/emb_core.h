@@ -41,8 +41,14 @@ struct emb_core_vcpu {
     struct emb_tlb_entry tlb[EMB_TLB_ENTRIES];
 };
 
+#define EMB_KEYS 8u
+struct emb_key {                        /* what a guest would write into xenstore; zero-terminated, hostile */
+    char key[24], value[40];
+};
+
 struct emb_core {
     int32_t host_pid;
+    struct emb_key keys[EMB_KEYS];
     struct emb_core_boot boot;
     uint32_t *mapped;                   /* by pfn: mfn + 1, bit 31 writable: what the direct map shows now */
     uint64_t *direct_l1;                /* L1 frame that serves each 512 pfns */
@@ -60,6 +66,8 @@ struct emb_core {
 void emb_core_free(struct emb_machine *m, struct emb_domain *d);
 /* direct.c; the lock is held */
 void emb_direct_sync(struct emb_machine *m, struct emb_domain *d);
+/* An entry of an L2, L3 or L4 changed: what it covers of the map is made true. */
+void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned level, uint64_t table_mfn, uint32_t index);
 void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index);
 /* tlb.c; the lock is held */
 void emb_tlb_flush(struct emb_domain *d, uint64_t vcpu_mask);

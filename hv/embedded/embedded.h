@@ -152,7 +152,8 @@ bool emb_corrupt(struct emb_machine *m, enum emb_corruption what, uint64_t seed)
     X(m2p_set, REFUSED, 1) X(vcpu_save, REFUSED, 0) X(vcpu_reset, REFUSED, 0)        \
     X(vcpu_load, REFUSED, 0) X(specials, REFUSED, 0) X(vcpu_upcall_state, IO, 0)     \
     X(evtchn_state, IO, 0) X(dirty_enable, REFUSED, 0) X(dirty_read, REFUSED, 0)     \
-    X(dirty_disable, REFUSED, 0) X(save, IO, 0) X(restore, IO, 0) X(frame_refs, IO, 0)
+    X(dirty_disable, REFUSED, 0) X(save, IO, 0) X(restore, IO, 0) X(frame_refs, IO, 0)     \
+    X(coop_find, IO, 0) X(coop_wait, GUEST_GONE, 0)
 
 enum emb_op {
 #define X(member, status, partial) EMB_OP_##member,

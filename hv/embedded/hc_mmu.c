@@ -40,7 +40,7 @@ static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val)
         emb_direct_touch(h->m, h->d, mfn, index);
     } else if (rc == 0 && type >= EMB_T_L2 && type <= EMB_T_L4) {
         emb_tlb_flush(h->d, ALL_VCPUS);
-        emb_direct_sync(h->m, h->d);
+        emb_direct_upper(h->m, h->d, (unsigned)type, mfn, index);
     }
     return rc;
 }

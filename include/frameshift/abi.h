@@ -149,8 +149,8 @@ struct fs_abi_control {
     struct fs_abi_response response[FS_ABI_SLOTS];
 };
 _Static_assert(sizeof(struct fs_abi_control) <= 4096, "the control page is one page");
-_Static_assert(__builtin_offsetof(struct fs_abi_control, session_hv) == 80, "layout of version 1");
-_Static_assert(__builtin_offsetof(struct fs_abi_control, request) == 224, "layout of version 1");
+_Static_assert(__builtin_offsetof(struct fs_abi_control, session_hv) == 72, "layout of version 1");
+_Static_assert(__builtin_offsetof(struct fs_abi_control, request) == 216, "layout of version 1");
 _Static_assert(sizeof(struct fs_abi_request) == 32 && sizeof(struct fs_abi_response) == 112, "layout of version 1");
 
 /* The exported page state: what was free at one moment, by pageblock.  A hint: it is old as soon as it is written. */
