@@ -104,17 +104,21 @@ static inline enum migratetype page_type(const struct page *p) { return word_typ
 static inline pfn_t page_pfn(const struct page *p) { return pfn_make(p->pfn); }
 static inline unsigned page_block_index(const struct page *p) { return p->pfn & (PAGEBLOCK_PAGES - 1); }
 
-/* Flags of a used page; the caller owns the page. */
+/* Flags of a used page; the caller owns the page, or holds what guards the flag. Whoever sees a flag sees what was
+ * written before it was set. */
 static inline void page_set_flags(struct page *p, uint32_t flags)
 {
-    atomic_fetch_or_explicit(&p->word, flags << 12, memory_order_relaxed);
+    atomic_fetch_or_explicit(&p->word, flags << 12, memory_order_release);
 }
 static inline void page_clear_flags(struct page *p, uint32_t flags)
 {
-    atomic_fetch_and_explicit(&p->word, ~(flags << 12), memory_order_relaxed);
+    atomic_fetch_and_explicit(&p->word, ~(flags << 12), memory_order_release);
 }
 
-static inline bool page_test(const struct page *p, uint32_t flags) { return (word_flags(page_word(p)) & flags) != 0; }
+static inline bool page_test(const struct page *p, uint32_t flags)
+{
+    return (word_flags(atomic_load_explicit(&p->word, memory_order_acquire)) & flags) != 0;
+}
 
 /* The page lock. pre: a reference is held, so the page stays what it is */
 static inline bool page_trylock(struct page *p)
