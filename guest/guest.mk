@@ -16,6 +16,8 @@ GUEST_OBJ := $(GUEST_CORE_OBJ) $(filter-out %/assert_hosted.o,$(GUEST_HOSTED_OBJ
 GUEST_TEST_LIB_OBJ := $(GUEST_TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
 GUEST_TESTS := $(GUEST_TEST_SRC:%.c=$(BUILD)/%)
 TESTS += $(GUEST_TESTS)
+# tests/guest/guest_fault.c: page allocations that fail on request.
+GUEST_TEST_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node
 
 GUEST_CC_INCLUDE := $(shell $(CC) -print-file-name=include)
 GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude
@@ -39,7 +41,7 @@ $(BUILD)/obj/tests/guest/%.o: tests/guest/%.c Makefile guest/guest.mk
 
 $(BUILD)/tests/guest/test_%: $(BUILD)/obj/tests/guest/test_%.o $(GUEST_TEST_LIB_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ -lcmocka -lpthread
+	$(CC) $(SAN) -o $@ $^ $(GUEST_TEST_WRAP) -lcmocka -lpthread
 
 # Nothing outside arch.h and the four functions that a compiler may call by itself.
 .PHONY: guest-symbols
@@ -69,7 +71,7 @@ $(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
 GUEST_REPLAY_PARTS := $(filter-out %/replay.o,$(GUEST_REPLAY_OBJ))
 $(BUILD)/tests/guest/test_pagetrace: $(BUILD)/obj/tests/guest/test_pagetrace.o $(GUEST_TEST_LIB_OBJ) $(GUEST_REPLAY_PARTS) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ -lcmocka -lzstd -ljansson -lpthread
+	$(CC) $(SAN) -o $@ $^ $(GUEST_TEST_WRAP) -lcmocka -lzstd -ljansson -lpthread
 
 $(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
 	@mkdir -p $(@D)

@@ -135,6 +135,8 @@ enum claim_policy {
 };
 
 struct mm;
+struct kmem_cache;
+struct vm;
 struct migrate_ops {
     /* The mover takes whatever lock keeps the owner from freeing or splitting the unit, and looks again whether from is
      * still the owner's and of to's order (else MM_EAGAIN).
@@ -193,6 +195,8 @@ struct mm {
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
     struct mm_hooks hooks;
     struct migrate_ops migrate;
+    struct kmem_cache *caches;                      /* slab.c: every cache */
+    struct spinlock caches_lock;
     struct vm *vm;                                  /* the virtual memory above, for those hooks; NULL: none */
 };
 

@@ -1,0 +1,59 @@
+/*
+ * guest_memory.c - a fixture whose pages have contents, and checks of what lies above the allocator.
+ *
+ * Owns: the memory under the pages of the one fixture that uses it.
+ * Why: the machine has one memory, whoever builds it.
+ * Cost: the pages are mapped and not touched.
+ */
+#include "guest_memory.h"
+#include "arch_hosted.h"
+#include "slab_fsck.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+static void *base;
+static size_t base_bytes;
+static uint64_t free_at_start;
+
+void memory_init(struct fixture *f, uint64_t pages, uint64_t reserved, unsigned cpus)
+{
+    assert_null(base);
+    base_bytes = pages * FS_PAGE_BYTES;
+    base = mmap(NULL, base_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(base != MAP_FAILED);
+    arch_hosted_set_memory(base, pages);
+    fixture_init(f, pages, reserved, cpus);
+    free_at_start = mm_free_pages(&f->mm);
+}
+
+void memory_check_all_free(struct fixture *f)
+{
+    mm_drain(&f->mm);
+    assert_int_equal(mm_free_pages(&f->mm), free_at_start);
+}
+
+void memory_free(struct fixture *f)
+{
+    fixture_free(f);
+    arch_hosted_set_memory(NULL, 0);
+    munmap(base, base_bytes);
+    base = NULL;
+}
+
+static void print_fault(void *ctx, enum slab_fault fault, const struct kmem_cache *c, pfn_t pfn, uint64_t is, uint64_t should_be)
+{
+    fprintf(stderr, "seed %llu: %s in cache %s at pfn %#llx: %s (is %#llx, should be %#llx)\n", *(unsigned long long *)ctx,
+            slab_fault_name(fault), c != NULL ? c->name : "-", (unsigned long long)pfn.n, slab_fault_text(fault),
+            (unsigned long long)is, (unsigned long long)should_be);
+}
+
+void check_slab(const struct mm *mm, uint64_t seed)
+{
+    unsigned long long s = seed;
+    uint64_t faults = slab_fsck(mm, print_fault, &s);
+
+    assert_int_equal(faults, 0);
+}
