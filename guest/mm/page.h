@@ -60,6 +60,7 @@ enum migratetype {
 #define PG_SLAB      0x4000u
 #define PG_TABLE     0x8000u                    /* a page table; private is its level */
 #define PG_RECLAIM   0x10000u                   /* free it when writing is done */
+#define PG_SWAPBACKED 0x20000u                  /* anonymous or shared memory: reclaim writes it to swap */
 /* What somebody above the allocator must take back before the page is free: hooks.release */
 #define PG_RELEASE   (PG_LRU | PG_ANON)
 
@@ -68,7 +69,7 @@ struct page {
     _Atomic uint32_t word;                      /* a: state, order, type, flags; changed by whoever holds the unit */
     _Atomic int32_t refs;                       /* a: 0 while free */
     uint32_t pfn;                               /* constant */
-    uint32_t reserved;
+    uint32_t lru_list;                          /* with PG_LRU: which list of its zone; its lock: lru.h */
     void *mapping;                              /* o */
     uint64_t index;                             /* o */
     uint64_t private;                           /* o */

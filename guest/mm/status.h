@@ -1,7 +1,7 @@
 /*
  * status.h - the answers of the guest memory core.
  *
- * The guest kernel is a program of its own; its callers expect the classic four.
+ * The guest kernel is a program of its own; its callers expect the classic ones.
  */
 #ifndef GUEST_MM_STATUS_H
 #define GUEST_MM_STATUS_H
@@ -12,6 +12,7 @@ typedef enum mm_status {
     MM_EBUSY,       /* a page is in the way; the out parameter names it */
     MM_EAGAIN,      /* may succeed later */
     MM_ENOMEM,
+    MM_EIO,         /* a backing store failed */
 } mm_status_t;
 
 #endif

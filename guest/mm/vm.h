@@ -19,6 +19,7 @@ struct anon_vma;
 struct anon_vma_chain;
 struct kmem_cache;
 struct lru;
+struct pagecache;
 struct swap;
 
 #define VM_READ    0x1u
@@ -89,6 +90,7 @@ struct vm {
     uint32_t mm_count;                          /* v */
     struct swap *swap;                          /* NULL: none; set before the first process */
     struct lru *lru;                            /* the same */
+    struct pagecache *pagecache;                /* the same: pagecache_init() */
     struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache;
     _Atomic uint64_t counters[VM_COUNTERS];
 };
