@@ -109,7 +109,7 @@ static fs_status_t online_range(struct evacuation *e, struct fs_error *err)
 /* ---- one domain --------------------------------------------------------------------------- */
 
 struct frame_list {
-    uint16_t domid;
+    uint16_t domid;                     /* FS_DOMID_NONE: whoever owns it */
     struct mover_frame *list;
     size_t count, capacity;
 };
@@ -119,7 +119,8 @@ static fs_status_t collect_owned(void *arg, mfn_t start, const struct hv_frame *
     struct frame_list *l = arg;
     (void)err;
     for (size_t i = 0; i < count; i++) {
-        if (frames[i].owner != HV_FRAME_DOMAIN || frames[i].domid != l->domid) {
+        bool owned = frames[i].owner == HV_FRAME_DOMAIN && (l->domid == FS_DOMID_NONE || frames[i].domid == l->domid);
+        if (!owned && !(frames[i].owner == HV_FRAME_AMBIGUOUS && l->domid == FS_DOMID_NONE)) {
             continue;
         }
         if (l->count == l->capacity) {
@@ -251,9 +252,40 @@ static bool range_has_frames_of(struct evacuation *e, uint16_t domid, struct fs_
     return any;
 }
 
+/* Whatever lies in the range now leaves the heap's reach, whoever lets it go: a restore takes its frames from the heap, and a frame
+ * that another guest gives back meanwhile must not be among them. */
+static fs_status_t mark_everything(struct evacuation *e, struct fs_error *err)
+{
+    struct frame_list owned = { .domid = FS_DOMID_NONE };
+    uint64_t offlined = 0, pending = 0;
+    fs_status_t s = survey_frames(e->hv->be, &e->survey.ranges, collect_owned, &owned, err);
+    mfn_t *list = malloc((owned.count + 1) * sizeof(*list));
+    struct hv_mark_result *marks = calloc(owned.count + 1, sizeof(*marks));
+    if (s == FS_OK && (list == NULL || marks == NULL)) {
+        s = FS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < owned.count && s == FS_OK; i++) {
+        list[i] = owned.list[i].mfn;
+    }
+    if (s == FS_OK && owned.count > 0) {
+        s = e->hv->be->ops->mark_owned(e->hv->be, list, owned.count, marks, err);
+    }
+    if (s == FS_OK) {
+        s = mark_unowned(e, &offlined, &pending, err);      /* last: what was let go before its mark is free now */
+    }
+    free(owned.list);
+    free(list);
+    free(marks);
+    return s;
+}
+
 static fs_status_t evict_rest(struct evacuation *e, struct fs_error *err)
 {
     const char *dir = e->options->evict_dir != NULL ? e->options->evict_dir : hv_state_dir(e->hv);
+    fs_status_t marked = mark_everything(e, err);
+    if (marked != FS_OK) {
+        return marked;
+    }
     for (size_t i = 0; i < e->report->domain_count; i++) {
         struct hv_domain_report *r = &e->report->domains[i];
         struct fs_error words = { "" };
@@ -491,7 +523,7 @@ fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options
     }
     e.ctx = (struct mover_ctx){ .be = hv->be, .options = options, .ranges = &e.survey.ranges, .room = &e.room,
                                 .on_event = hv->config.on_event, .event_arg = hv->config.event_arg, .host = e.survey.host,
-                                .interrupted = &hv->interrupted };
+                                .interrupted = &hv->interrupted, .one_thread = hv->config.one_thread };
     uint64_t since = now_ns(&e);
     mover_event(&e.ctx, EV_PLAN_BEGIN, FS_DOMID_NONE, mfn_set_pages(&e.survey.ranges), e.survey.domain_count, NULL);
     s = survey_plan(hv, &e.survey, options, &out->plan, err);

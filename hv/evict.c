@@ -3,9 +3,9 @@
  *
  * Owns: the last resort that the user allowed with --evict.
  * Invariants:
- *   I1  every frame of the guest in the range is marked before the save, so that they
- *       leave the heap when the saved guest is destroyed, and the restore cannot get
- *       them back.
+ *   I1  the caller marked every frame of the range before the first save, so that they
+ *       leave the heap when their owner is destroyed or lets go, and no restore can get
+ *       them.
  *   I2  the saved image is deleted only after the restored guest exists.
  *   I3  EVICT_SAVED on disk and no domain with the guest's uuid alive: the image is
  *       the guest; recovery restores it.
@@ -28,46 +28,6 @@ struct evict_record {
     char path[256];
 };
 
-struct owned { uint16_t domid; mfn_t *list; size_t count, capacity; };
-
-static fs_status_t collect(void *arg, mfn_t start, const struct hv_frame *frames, size_t count, struct fs_error *err)
-{
-    struct owned *o = arg;
-    (void)err;
-    for (size_t i = 0; i < count; i++) {
-        if (frames[i].owner != HV_FRAME_DOMAIN || frames[i].domid != o->domid) {
-            continue;
-        }
-        if (o->count == o->capacity) {
-            size_t capacity = o->capacity == 0 ? 256 : o->capacity * 2;
-            mfn_t *grown = realloc(o->list, capacity * sizeof(*grown));
-            if (grown == NULL) {
-                return FS_NO_MEMORY;
-            }
-            o->list = grown;
-            o->capacity = capacity;
-        }
-        o->list[o->count++] = mfn_add(start, i);
-    }
-    return FS_OK;
-}
-
-static fs_status_t mark_all(const struct mover_ctx *ctx, uint16_t domid, struct fs_error *err)
-{
-    struct owned o = { .domid = domid };
-    fs_status_t s = survey_frames(ctx->be, ctx->ranges, collect, &o, err);
-    struct hv_mark_result *marks = calloc(o.count + 1, sizeof(*marks));
-    if (s == FS_OK && marks == NULL) {
-        s = FS_NO_MEMORY;
-    }
-    if (s == FS_OK && o.count > 0) {
-        s = ctx->be->ops->mark_owned(ctx->be, o.list, o.count, marks, err);
-    }
-    free(o.list);
-    free(marks);
-    return s;
-}
-
 fs_status_t evict_domain(const struct mover_ctx *ctx, const char *dir, struct hv_domain_report *r, struct fs_error *err)
 {
     struct evict_record record = { .domid = r->plan.domid };
@@ -78,10 +38,7 @@ fs_status_t evict_domain(const struct mover_ctx *ctx, const char *dir, struct hv
     if (n < 0 || (size_t)n >= sizeof(record.path)) {
         return fs_fail(err, FS_USAGE, "--evict-dir %s is too long a path", dir);
     }
-    fs_status_t s = mark_all(ctx, r->plan.domid, err);                               /* I1 */
-    if (s == FS_OK) {
-        s = journal_append(ctx->journal, JR_EVICT_INTENT, &record, sizeof(record), err);
-    }
+    fs_status_t s = journal_append(ctx->journal, JR_EVICT_INTENT, &record, sizeof(record), err);
     if (s == FS_OK) {
         s = ctx->be->ops->save(ctx->be, r->plan.domid, record.path, err);
     }

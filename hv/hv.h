@@ -2,7 +2,7 @@
  * hv.h - the hypervisor side's whole public face; the only header that tools/ sees.
  *
  * Owns: open/close of a machine, topology, status, plan, evacuate, online, fsck,
- * recover, and the report that each of them fills.
+ * recover, drill, and the report that each of them fills.
  * Ownership: every struct that a call fills is freed by its _free function, which
  * accepts a zeroed struct.  Locking: one thread per struct hv.
  * Errors: fs_status_t, with words in struct fs_error (what, why, what to do).
@@ -29,6 +29,7 @@ struct hv_config {
     hv_event_fn on_event;           /* may be NULL; called in the caller's thread */
     void *event_arg;
     bool debug;
+    bool one_thread;                /* no threads of the engine's own: calls come in one order, run after run */
 };
 
 fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err) FS_MUST_CHECK;
@@ -208,6 +209,65 @@ struct hv_recover_report {
     char text[512];
 };
 fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_error *err) FS_MUST_CHECK;
+
+/* ---- drill ---- */
+
+/* A rehearsal on the machine inside this program: guests run and write, a DIMM is emptied, brought back, another is emptied; after each
+ * step every byte of every guest and every count of the machine is judged. */
+struct hv_drill_step {
+    uint64_t seed;
+    char name[16];                  /* boot run evacuate recover online shutdown */
+    char dimm[HV_NAME_BYTES];       /* "" where it is about none */
+    fs_status_t status;             /* of the call that the step is about */
+    char text[512];                 /* what went wrong; "" if nothing */
+    bool injected;                  /* a call of it was made to fail on purpose */
+    uint64_t ns;                    /* real time, judging not included */
+    uint64_t judge_ns;
+    uint64_t writes;                /* pages that guests wrote meanwhile */
+    uint64_t frames_moved, frames_blocked, frames_onlined;
+    uint64_t frames_left, frames_bound; /* guests' frames still in the DIMM; of them in somebody else's hands */
+    uint64_t pages_checked, faults;
+    const struct hv_status_report *machine;     /* after it; valid while the callback runs */
+};
+
+struct hv_drill_callbacks {         /* each may be NULL; called in the caller's thread, between steps */
+    void *arg;
+    void (*on_plan)(void *arg, const struct hv_plan *plan);
+    /* After each evacuation; error "" where there is none. */
+    void (*on_report)(void *arg, const char *dimm, const struct hv_report *report, fs_status_t status, const char *error);
+    void (*on_step)(void *arg, const struct hv_drill_step *step);
+};
+
+struct hv_drill_options {
+    uint64_t seed;                  /* of the first drill; 0: 1 */
+    uint32_t seeds;                 /* so many drills, each with the next seed; 0: 1 */
+    uint32_t dimms;                 /* 2 to 16; 0: 4 */
+    uint64_t dimm_mib;              /* 0: 64 */
+    const char *const *guests;      /* "pv=NAME,MIB,VCPUS,DIMM" or "pvh=..."; none: three that suit the DIMMs */
+    size_t guest_count;
+    bool threads;                   /* guests beside the engine, in real time; else one thread, the same run for the same seed */
+    bool evict;
+    uint64_t max_blackout_ns, max_pause_ns;
+    uint64_t fail_call;             /* this call of the engine to the machine fails (counted over evacuations and onlining); 0: none */
+    const char *state_dir;          /* NULL: one of its own, removed at the end */
+    hv_event_fn on_event;
+    void *event_arg;
+    const volatile int *interrupted;    /* not 0: stop, FS_INTERRUPTED; may be NULL */
+    struct hv_drill_callbacks on;
+};
+
+struct hv_drill_report {
+    uint64_t seeds, seeds_failed, first_failed_seed;
+    uint64_t steps, evacuations, frames_moved, frames_blocked, writes, pages_checked, faults;
+    uint64_t calls;                 /* of the engine to the machine, in evacuations and onlining */
+    uint64_t failures_injected;
+    uint64_t longest_blackout_ns;   /* modelled where not threads */
+    uint64_t free_pages, expected_free_pages;   /* after the last shutdown; before the first guest */
+    uint64_t ns;
+};
+/* FS_OK: every step of every drill was right.  FS_CORRUPT: a judge found a fault, or a frame stayed that nobody holds.  Other: what the
+ * step that failed said.  err names seed and step. */
+fs_status_t hv_drill(const struct hv_drill_options *options, struct hv_drill_report *out, struct fs_error *err) FS_MUST_CHECK;
 
 fs_status_t hv_version(struct hv *hv, char *out, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
 

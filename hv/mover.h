@@ -26,6 +26,7 @@ struct mover_ctx {
     void *event_arg;
     struct hv_host host;
     const volatile int *interrupted;        /* hv_interrupt(): stop at the next safe point; may be NULL */
+    bool one_thread;                        /* hv_config's */
 };
 static inline bool mover_interrupted(const struct mover_ctx *ctx)
 {

@@ -236,7 +236,7 @@ static fs_status_t probe(struct pv_course *course, struct pv_job *job, const str
         mfns[i] = list[i].mfn;
     }
     struct probe_work work = { .job = job, .mfns = mfns, .held = held };
-    s = pv_parallel(count, probe_part, &work, err);
+    s = pv_parallel(job->ctx, count, probe_part, &work, err);
     if (s != FS_OK) {
         goto out;
     }

@@ -74,9 +74,10 @@ fs_status_t pv_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first
 fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;   /* resume, unpause, release the monitor */
 void pv_job_free(struct pv_job *job);
 
-/* Split [0, count) over the dom0's processors; fn on each part, the first failure wins.  fn may use [mt] members only. */
+/* Split [0, count) over the dom0's processors (ctx may bar that); fn on each part, the first failure wins.  fn may use [mt]
+ * members only. */
 typedef fs_status_t (*pv_part_fn)(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err);
-fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t pv_parallel(const struct mover_ctx *ctx, size_t count, pv_part_fn fn, void *arg, struct fs_error *err) FS_MUST_CHECK;
 
 static inline uint64_t pv_now(const struct pv_job *job) { return job->be->ops->clock_ns(job->be); }
 /* Close a phase that began at *since: adds it to the report and restarts the clock. */

@@ -207,9 +207,9 @@ static void *part_main(void *arg)
     return NULL;
 }
 
-fs_status_t pv_parallel(size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
+fs_status_t pv_parallel(const struct mover_ctx *ctx, size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    long cpus = ctx->one_thread ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
     size_t threads = cpus < 1 ? 1 : cpus > PV_THREADS ? PV_THREADS : (size_t)cpus;
     struct part parts[PV_THREADS];
     pthread_t ids[PV_THREADS];
@@ -259,7 +259,7 @@ fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
         list[i] = (struct hv_copy){ .from = job->moves[i].old, .to = job->moves[i].new };
     }
     struct copy_work work = { job, list };
-    fs_status_t s = pv_parallel(job->move_count, copy_part, &work, err);
+    fs_status_t s = pv_parallel(job->ctx, job->move_count, copy_part, &work, err);
     free(list);
     if (s == FS_OK) {
         pv_phase(job, "copy", &since, job->move_count);
@@ -307,7 +307,7 @@ fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err)
     }
     pv_phase(job, "p2m-write", &since, job->move_count);
     mover_event(job->ctx, EV_P2M, job->dom.domid, job->move_count, job->p2m.page_count, NULL);
-    s = pv_parallel(job->move_count, m2p_part, &(struct m2p_work){ job, forward }, err);
+    s = pv_parallel(job->ctx, job->move_count, m2p_part, &(struct m2p_work){ job, forward }, err);
     if (s == FS_OK) {
         pv_phase(job, "m2p", &since, job->move_count);
         mover_event(job->ctx, EV_M2P, job->dom.domid, job->move_count, job->move_count, NULL);

@@ -27,6 +27,7 @@
 
 #define MAP_CHUNK 256u
 #define ENTRIES 512u
+#define TYPES_CHUNK 65536u
 
 static int table_order(const void *a, const void *b)
 {
@@ -34,40 +35,57 @@ static int table_order(const void *a, const void *b)
     return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
 }
 
+/* What one look at the types answered; a piece of the whole list at a time, so that a plan costs little more than the list itself. */
+struct type_piece {
+    uint8_t types[TYPES_CHUNK], flags[TYPES_CHUNK];
+    bool owned[TYPES_CHUNK];
+};
+
+static fs_status_t add_piece(struct pv_tables *out, size_t *capacity, const mfn_t *mfns, size_t count, const struct type_piece *p)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!p->owned[i] || p->types[i] == HV_TYPE_NONE) {
+            continue;
+        }
+        if (out->count == *capacity) {
+            size_t larger = *capacity == 0 ? 256 : *capacity * 2;
+            struct pv_table *grown = realloc(out->list, larger * sizeof(*grown));
+            if (grown == NULL) {
+                return FS_NO_MEMORY;
+            }
+            out->list = grown;
+            *capacity = larger;
+        }
+        out->list[out->count++] = (struct pv_table){ .mfn = mfns[i], .level = p->types[i], .pinned = (p->flags[i] & HV_FRAME_PINNED) != 0 };
+    }
+    return FS_OK;
+}
+
 fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
                            struct pv_tables *out, bool *owned_out, struct fs_error *err)
 {
     memset(out, 0, sizeof(*out));
-    uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
-    bool *owned = malloc((count + 1) * sizeof(*owned));
-    fs_status_t s = FS_NO_MEMORY;
-    if (types == NULL || flags == NULL || owned == NULL) {
-        goto out;
+    struct type_piece *p = malloc(sizeof(*p));
+    size_t capacity = 0, kept = 0;
+    fs_status_t s = p == NULL ? FS_NO_MEMORY : FS_OK;
+    for (size_t first = 0; first < count && s == FS_OK; first += TYPES_CHUNK) {
+        size_t n = count - first < TYPES_CHUNK ? count - first : TYPES_CHUNK;
+        s = be->ops->types(be, domid, mfns + first, n, p->types, p->flags, p->owned, err);
+        if (s == FS_OK) {
+            s = add_piece(out, &capacity, mfns + first, n, p);
+        }
+        if (s == FS_OK && owned_out != NULL) {
+            memcpy(owned_out + first, p->owned, n * sizeof(*p->owned));
+        }
     }
-    s = be->ops->types(be, domid, mfns, count, types, flags, owned, err);
+    if (s == FS_OK && out->list == NULL) {                  /* callers may look at an empty list */
+        out->list = calloc(1, sizeof(*out->list));
+        s = out->list == NULL ? FS_NO_MEMORY : FS_OK;
+    }
     if (s != FS_OK) {
         goto out;
     }
-    if (owned_out != NULL && count > 0) {
-        memcpy(owned_out, owned, count * sizeof(*owned));
-    }
-    size_t tables = 0;
-    for (size_t i = 0; i < count; i++) {
-        tables += owned[i] && types[i] != HV_TYPE_NONE;
-    }
-    out->list = calloc(tables + 1, sizeof(*out->list));
-    if (out->list == NULL) {
-        s = FS_NO_MEMORY;
-        goto out;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (owned[i] && types[i] != HV_TYPE_NONE) {
-            out->list[out->count++] = (struct pv_table){ .mfn = mfns[i], .level = types[i],
-                                                         .pinned = (flags[i] & HV_FRAME_PINNED) != 0 };
-        }
-    }
     qsort(out->list, out->count, sizeof(*out->list), table_order);
-    size_t kept = 0;
     for (size_t i = 0; i < out->count; i++) {       /* I1: a hostile p2m may name a frame twice */
         if (kept == 0 || !mfn_eq(out->list[kept - 1].mfn, out->list[i].mfn)) {
             out->list[kept++] = out->list[i];
@@ -76,9 +94,7 @@ fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *m
     }
     out->count = kept;
 out:
-    free(types);
-    free(flags);
-    free(owned);
+    free(p);
     if (s != FS_OK) {
         pv_tables_free(out);
     }

@@ -132,7 +132,7 @@ static fs_status_t hash_pass(struct pass *p, struct fs_error *err)
         return s;
     }
     p->lists = lists;
-    s = pv_parallel(p->job->move_count, hash_part, p, err);
+    s = pv_parallel(p->job->ctx, p->job->move_count, hash_part, p, err);
     free(lists);
     return s;
 }

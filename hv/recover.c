@@ -124,7 +124,7 @@ fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_e
     struct mfn_range_set ranges = { 0 };
     struct room room = { 0 };
     struct mover_ctx ctx = { .be = hv->be, .options = &options, .ranges = &ranges, .room = &room,
-                             .on_event = hv->config.on_event, .event_arg = hv->config.event_arg };
+                             .on_event = hv->config.on_event, .event_arg = hv->config.event_arg, .one_thread = hv->config.one_thread };
     memset(out, 0, sizeof(*out));
     fs_status_t s = journal_open(hv_state_dir(hv), true, &ctx.journal, err);
     if (s != FS_OK) {

@@ -4,7 +4,7 @@
 # Rules (doc/DESIGN.md, "Layout"):
 #   L1  include/         nothing of ours but include/.
 #   L2  hv/*.c           include/, hv/*.h; never a backend's headers, never guest/.
-#   L3  hv/xen, hv/embedded   include/, hv/backend.h, hv/range.h (sets of frames, which backend.h speaks in), and their own folder.
+#   L3  hv/xen, hv/embedded   include/, hv/backend.h, hv/range.h (sets of frames, which backend.h speaks in), hv/rig.h, their own folder.
 #   L4  tools/           include/, hv/hv.h, and their own.
 #   L5  guest/lib        include/, guest/arch/arch.h (the seam), itself.
 #       guest/mm         those and guest/lib, its own layer and the layers below.
@@ -60,7 +60,7 @@ mm_layer() {
 allowed() {
     case $1 in
         include/*) [[ $2 == include/* ]] ;;
-        hv/xen/* | hv/embedded/*) [[ $2 == include/* || $2 == hv/backend.h || $2 == hv/range.h || ${2%/*} == "${1%/*}" ]] ;;
+        hv/xen/* | hv/embedded/*) [[ $2 == include/* || $2 == hv/backend.h || $2 == hv/range.h || $2 == hv/rig.h || ${2%/*} == "${1%/*}" ]] ;;
         hv/*) [[ $2 == include/* || $2 == hv/*.h && $2 != hv/*/* ]] ;;
         tools/*) [[ $2 == include/* || $2 == hv/hv.h || $2 == tools/*.h ]] ;;
         guest/lib/*) [[ $2 == include/* || $2 == guest/lib/* || $2 == guest/arch/arch.h ]] ;;

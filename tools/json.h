@@ -34,6 +34,9 @@ bool json_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status
 bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_t status);
 /* machine_version NULL: the machine was not reached, error tells why. */
 bool json_version(FILE *f, const char *version, const char *machine, const char *machine_version, const char *error);
+bool json_step(FILE *f, const struct hv_drill_step *s);
+/* threads false: times are modelled. */
+bool json_drill(FILE *f, const struct hv_drill_report *r, bool threads, fs_status_t status, const char *error);
 bool json_error(FILE *f, const char *verb, fs_status_t status, const char *text);
 
 const char *json_cell_name(unsigned cell);  /* of enum hv_map_cell */

@@ -155,6 +155,57 @@ bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_
     return json_write_line(f, &o);
 }
 
+bool json_step(FILE *f, const struct hv_drill_step *s)
+{
+    struct object o;
+
+    json_begin_line(&o, "step");
+    put_number(&o, "seed", s->seed);
+    PUT_FIELD(&o, "step", s->name);
+    put_string(&o, "dimm", s->dimm[0] ? s->dimm : NULL, sizeof(s->dimm));
+    put_status(&o, s->status);
+    put_string(&o, "error", s->text[0] ? s->text : NULL, sizeof(s->text));
+    put_bool(&o, "injected", s->injected);
+    put_number(&o, "step_ns", s->ns);
+    put_number(&o, "judge_ns", s->judge_ns);
+    put_number(&o, "pages_written", s->writes);
+    put_number(&o, "pages_checked", s->pages_checked);
+    put_number(&o, "frames_moved", s->frames_moved);
+    put_number(&o, "frames_blocked", s->frames_blocked);
+    put_number(&o, "frames_onlined", s->frames_onlined);
+    put_number(&o, "frames_left", s->frames_left);
+    put_number(&o, "frames_bound", s->frames_bound);
+    put_number(&o, "fault_count", s->faults);
+    return json_write_line(f, &o);
+}
+
+bool json_drill(FILE *f, const struct hv_drill_report *r, bool threads, fs_status_t status, const char *error)
+{
+    struct object o;
+
+    json_begin_line(&o, "drill");
+    put_status(&o, status);
+    put_error(&o, status == FS_OK ? NULL : error);
+    put_bool(&o, "threads", threads);
+    put_number(&o, "seeds", r->seeds);
+    put_number(&o, "seeds_failed", r->seeds_failed);
+    put_number(&o, "first_failed_seed", r->seeds_failed > 0 ? r->first_failed_seed : UINT64_MAX);
+    put_number(&o, "steps", r->steps);
+    put_number(&o, "evacuations", r->evacuations);
+    put_number(&o, "frames_moved", r->frames_moved);
+    put_number(&o, "frames_blocked", r->frames_blocked);
+    put_number(&o, "pages_written", r->writes);
+    put_number(&o, "pages_checked", r->pages_checked);
+    put_number(&o, "fault_count", r->faults);
+    put_number(&o, "calls", r->calls);
+    put_number(&o, "failures_injected", r->failures_injected);
+    put_number(&o, "longest_stop_ns", r->longest_blackout_ns);
+    put_number(&o, "frames_free", r->free_pages);
+    put_number(&o, "frames_free_before", r->expected_free_pages);
+    put_number(&o, "drill_ns", r->ns);
+    return json_write_line(f, &o);
+}
+
 bool json_version(FILE *f, const char *version, const char *machine, const char *machine_version, const char *error)
 {
     struct object o;

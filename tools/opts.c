@@ -19,7 +19,8 @@
 
 enum option_id {
     OPT_JSON = 256, OPT_MACHINE, OPT_MAP, OPT_STATE_DIR, OPT_VERSION, OPT_VERIFY, OPT_EVICT, OPT_EVICT_DIR,
-    OPT_MAX_BLACKOUT, OPT_MAX_PAUSE, OPT_SUSPEND_TIMEOUT, OPT_EXCLUDE, OPT_CRASH_AT, OPT_PAUSE,
+    OPT_MAX_BLACKOUT, OPT_MAX_PAUSE, OPT_SUSPEND_TIMEOUT, OPT_EXCLUDE, OPT_CRASH_AT, OPT_PAUSE, OPT_SEED, OPT_SEEDS, OPT_DIMMS, OPT_GUEST,
+    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML,
     OPT_DEBUG = 'd', OPT_HELP = 'h', OPT_DRY_RUN = 'n', OPT_QUIET = 'q',
 };
 
@@ -40,13 +41,20 @@ static const struct option_spec {
     { "version", NULL, OPT_VERSION, 0, "the version of this program" },
     { "dry-run", NULL, OPT_DRY_RUN, OPTS_EVACUATE, "plan only: change nothing" },
     { "verify", NULL, OPT_VERIFY, OPTS_EVACUATE, "hash every moved page before and after (stops last longer)" },
-    { "evict", NULL, OPT_EVICT, OPTS_EVACUATE, "save and restore guests that have frames which cannot move" },
+    { "evict", NULL, OPT_EVICT, OPTS_EVACUATE | OPTS_DRILL, "save and restore guests that have frames which cannot move" },
     { "evict-dir", "DIR", OPT_EVICT_DIR, OPTS_EVACUATE, "where --evict saves them (the state directory)" },
-    { "max-blackout", "MS", OPT_MAX_BLACKOUT, OPTS_EVACUATE, "PV: split a guest's share over stops of about this length" },
-    { "max-pause", "MS", OPT_MAX_PAUSE, OPTS_EVACUATE, "PVH/HVM: longest single pause to aim at (10 ms)" },
+    { "max-blackout", "MS", OPT_MAX_BLACKOUT, OPTS_EVACUATE | OPTS_DRILL, "PV: split a guest's share over stops of about this length" },
+    { "max-pause", "MS", OPT_MAX_PAUSE, OPTS_EVACUATE | OPTS_DRILL, "PVH/HVM: longest single pause to aim at (10 ms)" },
     { "suspend-timeout", "S", OPT_SUSPEND_TIMEOUT, OPTS_EVACUATE, "PV: how long a guest may take to suspend (60 s)" },
     { "exclude", "DOMAIN", OPT_EXCLUDE, OPTS_EVACUATE, "leave this domain alone (name or domid; repeatable)" },
     { "crash-at", "N", OPT_CRASH_AT, OPTS_EVACUATE, NULL },
+    { "seed", "N", OPT_SEED, OPTS_DRILL, "what the guests look like and do; the same run for the same seed (1)" },
+    { "seeds", "N", OPT_SEEDS, OPTS_DRILL, "so many drills, each with the next seed (1)" },
+    { "dimms", "COUNTxMIB", OPT_DIMMS, OPTS_DRILL, "the machine's DIMMs (4x64)" },
+    { "guest", "KIND=WORDS", OPT_GUEST, OPTS_DRILL, "pv=NAME,MIB,VCPUS,DIMM or pvh=...; repeatable (two of each kind)" },
+    { "threads", NULL, OPT_THREADS, OPTS_DRILL, "guests run beside the engine, in real time" },
+    { "fail-call", "N", OPT_FAIL_CALL, OPTS_DRILL, "the engine's N-th call to the machine fails once" },
+    { "html", "FILE", OPT_HTML, OPTS_DRILL, "the report as one HTML file, too" },
     { "pause", NULL, OPT_PAUSE, OPTS_FSCK, "stop each domain while it is checked: exact, no races" },
 };
 
@@ -166,11 +174,19 @@ static fs_status_t option_string(int id, const char *text, struct tool_options *
     case OPT_STATE_DIR: out->state_dir = text; break;
     case OPT_EVICT_DIR: out->evict_dir = text; break;
     case OPT_JSON:      out->json_file = text; break;
+    case OPT_HTML:      out->html_file = text; break;
+    case OPT_GUEST:
+        if (out->guest_count == OPTS_GUESTS_MAX) {
+            return fs_fail(err, FS_USAGE, "more than %d guests", OPTS_GUESTS_MAX);
+        }
+        out->guests[out->guest_count++] = text;
+        break;
     case OPT_MACHINE:
         if (strcmp(text, "xen") != 0 && strcmp(text, "embedded") != 0 && strncmp(text, "embedded:", 9) != 0) {
             return fs_fail(err, FS_USAGE, "'%s' is no machine; there are xen and embedded", text);
         }
         out->machine = text;
+        out->machine_given = true;
         break;
     default:
         if (out->exclude_count == OPTS_EXCLUDE_MAX) {
@@ -179,6 +195,22 @@ static fs_status_t option_string(int id, const char *text, struct tool_options *
         out->exclude[out->exclude_count++] = text;
     }
     return FS_OK;
+}
+
+/* "4x64" */
+static fs_status_t option_dimms(const char *text, struct tool_options *out, struct fs_error *err)
+{
+    char count[24];
+    uint64_t n = 0;
+    const char *x = strchr(text, 'x');
+
+    if (!x || (size_t)(x - text) >= sizeof(count)) {
+        return fs_fail(err, FS_USAGE, "'%s' is not COUNTxMIB; write 4x64 for four DIMMs of 64 MiB", text);
+    }
+    (void)snprintf(count, sizeof(count), "%.*s", (int)(x - text), text);
+    fs_status_t s = opts_number(count, 2, 16, &n, err);
+    out->dimms = (uint32_t)n;
+    return s == FS_OK ? opts_number(x + 1, 16, 1u << 20, &out->dimm_mib, err) : s;
 }
 
 static fs_status_t option_value(int id, const char *text, struct tool_options *out, struct fs_error *err)
@@ -195,6 +227,13 @@ static fs_status_t option_value(int id, const char *text, struct tool_options *o
         s = opts_number(text, 1, UINT32_MAX, &n, err);
         out->crash_at = (uint32_t)n;
         return s;
+    case OPT_SEEDS:
+        s = opts_number(text, 1, 1000000, &n, err);
+        out->seeds = (uint32_t)n;
+        return s;
+    case OPT_SEED:      return opts_number(text, 1, UINT64_MAX / 2, &out->seed, err);
+    case OPT_FAIL_CALL: return opts_number(text, 1, UINT64_MAX / 2, &out->fail_call, err);
+    case OPT_DIMMS:     return option_dimms(text, out, err);
     default:
         return option_string(id, text, out, err);
     }
@@ -212,6 +251,7 @@ static void option_flag(int id, struct tool_options *out)
     case OPT_VERIFY:  out->verify = true; break;
     case OPT_EVICT:   out->evict = true; break;
     case OPT_PAUSE:   out->pause = true; break;
+    case OPT_THREADS: out->threads = true; break;
     default: break;
     }
 }

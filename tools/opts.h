@@ -18,6 +18,7 @@ struct tool;
 /* What a verb takes beside the options that all of them take. */
 #define OPTS_EVACUATE 0x1u
 #define OPTS_FSCK     0x2u
+#define OPTS_DRILL    0x4u
 
 struct verb {
     const char *name;
@@ -30,6 +31,7 @@ struct verb {
 };
 
 #define OPTS_EXCLUDE_MAX 256
+#define OPTS_GUESTS_MAX 16
 
 struct tool_options {
     const struct verb *verb;        /* NULL where only --help or --version was asked */
@@ -44,6 +46,12 @@ struct tool_options {
     const char *exclude[OPTS_EXCLUDE_MAX];
     size_t exclude_count;
     uint32_t crash_at;
+    bool machine_given, threads;
+    uint64_t seed, dimm_mib, fail_call;     /* 0: not given */
+    uint32_t seeds, dimms;
+    const char *guests[OPTS_GUESTS_MAX];
+    size_t guest_count;
+    const char *html_file;
 };
 
 /* FS_USAGE with words, or FS_OK. out->json and out->help are right even on FS_USAGE, as far as parsing came.

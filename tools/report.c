@@ -394,7 +394,9 @@ void report_text(FILE *f, const struct hv_report *r, const struct report_info *i
     }
     print_verified(f, r, info);
     print_groups(f, &r->plan, &groups, "Stays");
-    print_next(f, &r->plan, info, &l);
+    if (!info->in_drill) {
+        print_next(f, &r->plan, info, &l);
+    }
     groups_free(&groups);
 }
 

@@ -17,6 +17,7 @@ struct report_info {
     fs_status_t status;             /* of the whole command */
     bool verify, evict;
     bool quiet;                     /* one line only */
+    bool in_drill;                  /* no advice about what to do next: the drill does it */
 };
 void report_text(FILE *f, const struct hv_report *report, const struct report_info *info);
 /* After --dry-run: what to do next. */

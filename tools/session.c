@@ -25,6 +25,7 @@
 
 static struct hv *volatile interrupt_target;
 static volatile sig_atomic_t interrupts;
+_Static_assert(sizeof(sig_atomic_t) == sizeof(int), "tool_interrupted() hands it out as an int");
 
 /* Async-signal-safe: a flag, a counter, write(). */
 static void on_signal(int number)
@@ -43,6 +44,8 @@ static void on_signal(int number)
         (void)ignored;
     }
 }
+
+const volatile int *tool_interrupted(void) { return &interrupts; }
 
 void tool_guard_signals(struct tool *tool)
 {

@@ -30,6 +30,8 @@ void tool_close(struct tool *tool);
 /* For verbs that change the machine or stop a guest: signals ask the engine to stop instead of killing the tool, and the
  * tool cannot be stopped (^Z) or killed by a closed pipe while a guest waits for it.  Call it before tool_open(). */
 void tool_guard_signals(struct tool *tool);
+/* Not 0 once such a signal came: for calls that have no struct hv to interrupt. */
+const volatile int *tool_interrupted(void);
 /* Events and progress as the options ask; progress only where that makes sense for the verb. */
 fs_status_t tool_feed(struct tool *tool, bool progress, struct fs_error *err) FS_MUST_CHECK;
 
@@ -48,5 +50,6 @@ fs_status_t verb_online(struct tool *tool);
 fs_status_t verb_fsck(struct tool *tool);
 fs_status_t verb_recover(struct tool *tool);
 fs_status_t verb_version(struct tool *tool);
+fs_status_t verb_drill(struct tool *tool);
 
 #endif

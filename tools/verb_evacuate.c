@@ -109,7 +109,7 @@ static fs_status_t tell(struct run *run, fs_status_t status, const struct fs_err
         status = tool_told(run->tool, json_report(run->tool->json, r, &info), status);
     }
     if (run->tool->text && planned) {
-        struct report_info info = { o->argument, status, o->verify, o->evict, o->quiet };
+        struct report_info info = { o->argument, status, o->verify, o->evict, o->quiet, false };
         if (!o->dry_run) {
             report_text(out, r, &info);
         } else {

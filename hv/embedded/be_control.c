@@ -273,18 +273,20 @@ fs_status_t emb_op_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *
         return s;
     }
     memset(state, 0, count);
-    for (uint32_t i = 0; c.m->contents && i < d->held_count; i++) {
-        const struct emb_held *h = &d->held[i];
-        if (h->kind != EMB_HELD_EVT_ARRAY) {
-            continue;
-        }
+    const struct emb_held *array = NULL;        /* none: two-level channels, whose bits are in shared_info */
+    for (uint32_t i = 0; i < d->held_count && !array; i++) {
+        array = d->held[i].kind == EMB_HELD_EVT_ARRAY ? &d->held[i] : NULL;
+    }
+    if (c.m->contents && d->guest) {
         *ports = EMB_PORT_FIRST + EMB_PORTS_PER_VCPU * (size_t)d->vcpu_count;
-        for (size_t port = EMB_PORT_FIRST; port < *ports && port < count; port++) {
-            uint32_t word;
-            memcpy(&word, emb_bytes(c.m, h->mfn) + port * 4, sizeof(word));
-            uint32_t kind = port % EMB_PORTS_PER_VCPU == 0 ? 5 : port % EMB_PORTS_PER_VCPU == 1 ? 6 : 3;   /* virq, ipi, interdomain */
-            state[port] = (uint8_t)(word >> 31 | (word >> 30 & 1) << 1 | 1u << 2 | kind << 4 | 0x80u);
+    }
+    for (size_t port = EMB_PORT_FIRST; port < *ports && port < count; port++) {
+        uint32_t word = 0;
+        if (array) {
+            memcpy(&word, emb_bytes(c.m, array->mfn) + port * 4, sizeof(word));
         }
+        uint32_t kind = port % EMB_PORTS_PER_VCPU == 0 ? 5 : port % EMB_PORTS_PER_VCPU == 1 ? 6 : 3;   /* virq, ipi, interdomain */
+        state[port] = (uint8_t)(word >> 31 | (word >> 30 & 1) << 1 | (array ? 1u << 2 : 0) | kind << 4 | 0x80u);
     }
     emb_leave(&c);
     return FS_OK;

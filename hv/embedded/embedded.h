@@ -122,6 +122,9 @@ void emb_xen_tick(struct emb_machine *m, uint32_t events);
 uint64_t emb_fsck(struct emb_machine *m, FILE *out);
 /* Free frames over all nodes. */
 uint64_t emb_free_pages(struct emb_machine *m);
+/* What the machine itself takes: its frame table; and what is in use of its arena (domains, p2m, guests' truth), its head included. */
+uint64_t emb_metadata_bytes(const struct emb_machine *m);
+uint64_t emb_arena_bytes(struct emb_machine *m);
 struct mfn_range emb_node_range(const struct emb_machine *m, uint32_t node);
 uint64_t emb_domain_max_pages(struct emb_machine *m, uint16_t domid);
 uint32_t emb_domain_pause_count(struct emb_machine *m, uint16_t domid);

@@ -92,10 +92,10 @@ int emb_hap_plan(struct emb_machine *m, struct emb_domain *d)
     hold(g, EMB_HELD_CONSOLE, g->console, 0, 0);
     hold(g, EMB_HELD_STORE, g->store, 0, 0);
     plan_events(g, c);
-    plan_grants(g, c);
     for (uint32_t i = 0; i < c->ballooned; i++) {
         (void)take_gfn(g, EMB_R_HOLE);
     }
+    plan_grants(g, c);                  /* last: a granted page is data, and stays so */
     d->max_pages = c->pages + g->special_count;
     return 0;
 }

@@ -264,6 +264,19 @@ fail:
     return NULL;
 }
 
+uint64_t emb_metadata_bytes(const struct emb_machine *m)
+{
+    return PAGE_UP(m->max_mfn * sizeof(struct emb_frame));
+}
+
+uint64_t emb_arena_bytes(struct emb_machine *m)
+{
+    emb_lock(m);
+    uint64_t bytes = m->arena.bump - emb_metadata_bytes(m);     /* freed blocks included: they stay in its lists */
+    emb_unlock(m);
+    return bytes;
+}
+
 void emb_machine_destroy(struct emb_machine *m)
 {
     if (!m) {

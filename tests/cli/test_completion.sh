@@ -26,7 +26,7 @@ is() { [[ $got == "$1 " ]] || { echo "got '$got'"; false; }; }
 got=''
 
 offers ''
-check "all verbs" is "evacuate fsck online recover status topology version"
+check "all verbs" is "drill evacuate fsck online recover status topology version"
 offers ev
 check "one verb" is "evacuate"
 offers --json st
@@ -45,6 +45,16 @@ offers evacuate DIMM_B2 --ma
 check "options behind the target" is "--machine --map --max-blackout --max-pause"
 offers status --ev
 check "none of evacuate's for status" is ""
+offers drill --se
+check "options of drill" is "--seed --seeds"
+offers drill --max
+check "and those that evacuate has too" is "--max-blackout --max-pause"
+offers drill --ver
+check "but not all of them" is "--version"
+offers drill --seed 3 --f
+check "a number is no verb" is "--fail-call"
+offers drill --dimms 4
+check "sizes to choose from" is "4x1024 4x16 4x256 4x64"
 offers fsck --p
 check "options of fsck" is "--pause"
 offers fsck ''

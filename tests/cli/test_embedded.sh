@@ -53,6 +53,25 @@ check "unknown DIMM: names" err_has NODE1
 on_embedded online NODE1
 check "online" code_is 0
 
+# The drill: it needs no --machine, its lines add up, and the same seed is the same run.
+"$TOOL" drill --dimms 4x16 --seed 3 --json >"$WORK/out" 2>"$WORK/err"
+code=$?
+check "drill: 0, not $code" code_is 0
+check "drill: every line is an object" all_lines_are_objects
+check "drill: the last line is the drill" last_is drill
+check "drill: ten steps" count_is step 10
+check "drill: two evacuations" count_is report 2
+check "drill: moved $(number frames_moved) is what its steps moved" test "$(number frames_moved)" -eq \
+    "$(grep '"type":"step"' "$WORK/out" | grep -oE '"frames_moved":[0-9]+' | cut -d: -f2 | awk '{ n += $1 } END { print n }')"
+check "drill: what is free at the end was free before" test "$(number frames_free)" -eq "$(number frames_free_before)"
+same() { sed -E 's/"(step|judge|drill)_ns":[0-9]+//g' "$1"; }
+"$TOOL" drill --dimms 4x16 --seed 3 --json >"$WORK/again" 2>"$WORK/err"
+check "drill: the same seed is the same run, event for event" cmp -s <(same "$WORK/out") <(same "$WORK/again")
+"$TOOL" drill --dimms 3x16 --guest pv=a,8,2,1 --threads --html "$WORK/page.html" >"$WORK/out" 2>"$WORK/err"
+code=$?
+check "drill with threads: 0, not $code" code_is 0
+check "drill: a page" grep -q '>passed<' "$WORK/page.html"
+
 # A killed run leaves its journal: nothing else may begin before the recovery.
 on_embedded evacuate NODE1 --crash-at 5
 check "killed: 137, not $code" code_is 137

@@ -33,6 +33,13 @@ done <<'TABLE'
 12 corrupt fsck
 0 ok recover
 0 killed recover
+0 ok drill
+12 corrupt drill
+0 ok drill --seeds 3 --machine embedded
+2 ok drill --machine xen
+2 ok drill --map x
+2 ok drill NODE1
+2 ok drill --guest
 2 ok
 2 ok evacuate
 2 ok frobnicate
@@ -68,6 +75,23 @@ check "help hides the crash hook" bash -c "! grep -q crash-at '$WORK/out'"
 fake ok evacuate NODE1 --debug
 check "--debug shows events with names" err_has "resume           pv1          blackout_ns=654321000 moved=65524"
 
+fake ok drill
+check "a drill shows plan, report, step and verdict" bash -c "grep -q 'Plan for NODE1' '$WORK/out' && grep -q '^evacuate NODE1 .*no fault' '$WORK/out' && grep -q '^Drill: passed' '$WORK/out'"
+check "and no advice about what to do next" bash -c "! grep -q 'Next:' '$WORK/out'"
+fake ok drill --seeds 3
+check "many drills: one line each" bash -c "[[ \$(grep -cE '^seed [123] ' '$WORK/out') == 3 ]] && ! grep -q 'Plan for' '$WORK/out'"
+fake ok drill --quiet
+check "--quiet: one line" bash -c "[[ \$(wc -l <'$WORK/out') == 1 ]]"
+fake corrupt drill --html "$WORK/page.html"
+check "a fault: the words, cleaned" out_has '<b>pv1</b> & \x1b[31mpage 7 differs'
+check "a fault: how to repeat it" out_has '--seed 1'
+check "a page is written all the same" bash -c "tail -n 1 '$WORK/page.html' | grep -q '</html>' && grep -q '>failed<' '$WORK/page.html'"
+fake ok drill --html "$WORK/none/x"
+check "--html FILE that cannot be written: 11, not $code" code_is 11
+check "--html FILE that cannot be written: nothing was done" bash -c "[[ ! -s '$WORK/out' ]] && grep -q 'nothing was done' '$WORK/err'"
+fake ok drill --html /dev/full
+check "--html FILE on a full disk: 11, not $code" code_is 11
+
 # ---- JSON lines ----
 for scenario in partial ok refuse corrupt noxen; do
     fake "$scenario" evacuate NODE1 --json
@@ -97,6 +121,9 @@ status ok status
 fsck corrupt fsck
 recover killed recover
 online ok online NODE1
+drill ok drill
+drill corrupt drill
+error ok drill --machine xen
 version ok version
 version noxen version
 error noxen status

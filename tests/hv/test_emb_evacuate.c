@@ -361,6 +361,60 @@ static void pv_a_driver_domain_survives(void **state)
     world_end(&w);
 }
 
+struct let_go {
+    uint16_t domid;
+    struct mfn_range range;
+    uint64_t pages;
+};
+
+/* Before a restore: a guest that is still to be evicted gives back a page that could not be moved away in time. */
+static void let_go_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    struct let_go *l = arg;
+    (void)call;
+    if (op == EMB_OP_restore && emb_guest_balloon_out_of(m, l->domid, l->range) != UINT64_MAX) {
+        l->pages++;
+    }
+}
+
+/* --evict: a restore takes its frames from the heap.  What another guest lets go in the range meanwhile must not be there. */
+static void evict_gets_no_frame_of_the_range(void **state)
+{
+    (void)state;
+    uint64_t let_go = 0;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct world w;
+        struct hv hv;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t held;
+        world_make(&w, seed, HV_DOMAIN_PV);
+        /* It does not suspend, so all of it is there when the first guest is restored. */
+        struct emb_domain_config g = { .kind = HV_DOMAIN_PV, .name = "stubborn", .pages = 1024, .vcpus = 1, .seed = seed, .node = 1, .processes = 1,
+                                       .wont_suspend = true };
+        struct let_go l = { .range = emb_node_range(w.m, 1) };
+        assert_int_equal(emb_domain_create(w.m, &g, &l.domid), 0);
+        struct emb_fault_plan plan = { .hook_call = UINT64_MAX, .hook = let_go_hook, .hook_arg = &l };
+        emb_fault_arm(w.m, &plan);
+        struct hv_evacuate_options o = { .target = "NODE1", .verify = true, .evict = true, .suspend_timeout_ns = 1 };
+        hv_bind(&hv, &w);
+        fs_status_t s = hv_evacuate(&hv, &o, &r, &err);
+        hv.be->ops->close(hv.be);
+        emb_fault_arm(w.m, NULL);
+        assert_true(s == FS_PARTIAL || s == FS_OK);
+        for (size_t i = 0; i < r.domain_count; i++) {
+            if (r.domains[i].evicted_to != FS_DOMID_NONE) {
+                assert_int_equal(emb_guest_frames_in(w.m, r.domains[i].evicted_to, emb_node_range(w.m, 1), &held), 0);
+            }
+        }
+        assert_int_equal(emb_fsck(w.m, stderr), 0);
+        let_go += l.pages;
+        hv_report_free(&r);
+        world_end(&w);
+    }
+    assert_true(let_go > 0);
+}
+
 /* The tool was killed, then the guest went away too: recovery has nothing to do for it, and says so. */
 static void pv_gone_before_recovery(void **state)
 {
@@ -399,6 +453,7 @@ int main(void)
         cmocka_unit_test(pv_undisturbed),
         cmocka_unit_test(pv_offered_grants_and_ldt),
         cmocka_unit_test(pv_a_driver_domain_survives),
+        cmocka_unit_test(evict_gets_no_frame_of_the_range),
         cmocka_unit_test(hap_undisturbed),
         cmocka_unit_test(pv_each_call_fails),
         cmocka_unit_test(hap_each_call_fails),

@@ -181,3 +181,27 @@ void canned_fsck(struct hv_fsck_report *r, bool paused)
     r->faults[0] = (struct hv_fault){ .domid = 1, .mfn = mfn_make(0x1234), .gfn = 0x10, .text = "M2P says gfn 0x11" };
     r->faults[1] = (struct hv_fault){ .domid = 1, .mfn = MFN_NONE, .gfn = FS_FRAME_NONE, .text = "table without a pin" };
 }
+
+void canned_drill_step(struct hv_drill_step *s, bool corrupt)
+{
+    *s = (struct hv_drill_step){ .seed = 1, .name = "evacuate", .status = FS_PARTIAL, .ns = 208000000, .judge_ns = 11000000, .writes = 3470,
+                                 .frames_moved = 131047, .frames_blocked = 18, .frames_left = 18, .frames_bound = 18, .pages_checked = 196607 };
+    (void)snprintf(s->dimm, sizeof(s->dimm), "%s", corrupt ? CANNED_HOSTILE_NAME "<script>" : "NODE1");
+    if (corrupt) {
+        s->faults = 2;
+        s->injected = true;
+        (void)snprintf(s->text, sizeof(s->text), "<b>pv1</b> & \x1b[31mpage 7 differs");
+    }
+}
+
+void canned_drill(struct hv_drill_report *r, bool corrupt)
+{
+    *r = (struct hv_drill_report){ .seeds = 1, .steps = 1, .evacuations = 1, .frames_moved = 131047, .frames_blocked = 18, .writes = 3470,
+                                   .pages_checked = 196607, .calls = 325, .longest_blackout_ns = 30000000, .free_pages = 63407,
+                                   .expected_free_pages = 63407, .ns = 804000000 };
+    if (corrupt) {
+        r->seeds_failed = r->first_failed_seed = 1;
+        r->faults = 2;
+        r->failures_injected = 1;
+    }
+}

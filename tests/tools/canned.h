@@ -18,6 +18,10 @@ void canned_topology(struct hv_topology *t);
 void canned_status(struct hv_status_report *s);
 void canned_fsck(struct hv_fsck_report *r, bool paused);
 
+/* The evacuation of a DIMM with a hostile name, in a drill. */
+void canned_drill_step(struct hv_drill_step *s, bool corrupt);
+void canned_drill(struct hv_drill_report *r, bool corrupt);
+
 #define CANNED_HOSTILE_NAME "evil\x1b[2J\xff\xe2\x80\xae\"\\name"
 #define CANNED_DOM0_FRAMES 1000u
 #define CANNED_GUEST_BLOCKERS 18u

@@ -217,6 +217,35 @@ fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_e
     return FS_OK;
 }
 
+/* One evacuation of a drill; "corrupt" finds a fault in it. */
+fs_status_t hv_drill(const struct hv_drill_options *o, struct hv_drill_report *out, struct fs_error *err)
+{
+    struct hv_status_report machine;
+    struct hv_report r;
+    struct hv_drill_step step;
+
+    canned_status(&machine);
+    canned_drill_step(&step, scenario("corrupt"));
+    step.machine = &machine;
+    canned_drill(out, scenario("corrupt"));
+    canned_report(&r);
+    if (o->on.on_plan) {
+        o->on.on_plan(o->on.arg, &r.plan);
+    }
+    if (o->on_event) {
+        struct fs_event e = { .id = EV_RESUME, .domid = 1, .a = 5, .b = 6 };
+        o->on_event(o->event_arg, &e);
+    }
+    o->on.on_report(o->on.arg, step.dimm, &r, FS_PARTIAL, "");
+    for (uint32_t i = 0; i < (o->seeds ? o->seeds : 1); i++) {
+        step.seed = (o->seed ? o->seed : 1) + i;
+        o->on.on_step(o->on.arg, &step);
+    }
+    hv_report_free(&r);
+    hv_status_free(&machine);
+    return scenario("corrupt") ? fs_fail(err, FS_CORRUPT, "seed 1, evacuate NODE1: 2 faults: %s", step.text) : FS_OK;
+}
+
 fs_status_t hv_version(struct hv *hv, char *out, size_t bytes, struct fs_error *err)
 {
     (void)hv;

@@ -14,6 +14,7 @@
 static const struct verb verbs[] = {
     { "status", "", "s", "h", 0, 0, 0, NULL },
     { "evacuate", "TARGET", "s", "h", OPTS_EVACUATE, 1, 1, NULL },
+    { "drill", "", "s", "h", OPTS_DRILL, 0, 0, NULL },
     { "fsck", "[DOMAIN]", "s", "h", OPTS_FSCK, 0, 1, NULL },
 };
 
@@ -80,6 +81,33 @@ static void test_everything(void **state)
     assert_string_equal(parsed.state_dir, "d");
     assert_string_equal(parsed.machine, "embedded");
     assert_int_equal(parsed.crash_at, 17);
+}
+
+static void test_drill(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("drill --seed 7 --seeds 1000 --dimms 3x16 --guest pv=a,8,2,1 --guest pvh=b,8,1,1 --threads --fail-call 12 --html f "
+                           "--evict --max-blackout 2ms --max-pause 1ms"), FS_OK);
+    assert_int_equal(parsed.seed, 7);
+    assert_int_equal(parsed.seeds, 1000);
+    assert_int_equal(parsed.dimms, 3);
+    assert_int_equal(parsed.dimm_mib, 16);
+    assert_int_equal(parsed.guest_count, 2);
+    assert_string_equal(parsed.guests[1], "pvh=b,8,1,1");
+    assert_int_equal(parsed.fail_call, 12);
+    assert_string_equal(parsed.html_file, "f");
+    assert_true(parsed.threads && parsed.evict && !parsed.machine_given);
+    assert_int_equal(parse("drill --machine embedded"), FS_OK);
+    assert_true(parsed.machine_given);
+    assert_refused("drill NODE1", "unexpected word 'NODE1'");
+    assert_refused("drill --seed 0", "out of range");
+    assert_refused("drill --dimms 4", "write 4x64");
+    assert_refused("drill --dimms 1x64", "between 2 and 16");
+    assert_refused("drill --dimms 4x8", "between 16 and");
+    assert_refused("drill --dimms 4x64x2", "no number");
+    assert_refused("drill --guest=", "--guest: it is empty");
+    assert_refused("drill --verify", "does not take --verify");
+    assert_refused("evacuate NODE1 --seed 3", "does not take --seed");
 }
 
 static void test_words(void **state)
@@ -254,7 +282,7 @@ static void test_help_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_words),
         cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first), cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_exclude_limit), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations), cmocka_unit_test(test_help_text),

@@ -146,7 +146,7 @@ static void test_plan_counts_add_up(void **state)
 static void test_refusal_text(void **state)
 {
     struct hv_report r;
-    struct report_info info = { "NODE1", FS_NO_ROOM, false, false, false };
+    struct report_info info = { "NODE1", FS_NO_ROOM, false, false, false, false };
 
     (void)state;
     canned_report(&r);
@@ -165,7 +165,7 @@ static void test_refusal_text(void **state)
 
 static void test_report_text(void **state)
 {
-    struct report_info info = { "NODE1", FS_PARTIAL, true, false, false };
+    struct report_info info = { "NODE1", FS_PARTIAL, true, false, false, false };
     struct hv_report r;
     uint64_t shown = 0, rows = 0;
 
@@ -209,7 +209,7 @@ static void test_report_text(void **state)
 
 static void test_report_ends(void **state)
 {
-    struct report_info info = { "NODE1", FS_OK, true, false, false };
+    struct report_info info = { "NODE1", FS_OK, true, false, false, false };
     struct hv_report r;
 
     (void)state;
@@ -236,7 +236,7 @@ static void test_report_ends(void **state)
     has("3 differ");
 
     r.blocker_count = blockers;
-    info = (struct report_info){ "NODE1", FS_PARTIAL, false, true, false };
+    info = (struct report_info){ "NODE1", FS_PARTIAL, false, true, false, false };
     report_text(begin(), &r, &info);
     end();
     has_not("Verified");
@@ -278,7 +278,7 @@ static void test_report_ends(void **state)
 /* A long list of phases is wrapped, not lost. */
 static void test_phases_wrap(void **state)
 {
-    struct report_info info = { "NODE1", FS_PARTIAL, false, false, false };
+    struct report_info info = { "NODE1", FS_PARTIAL, false, false, false, false };
     struct hv_report r;
 
     (void)state;

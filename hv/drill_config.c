@@ -1,0 +1,90 @@
+/*
+ * drill_config.c - which machine a drill is held on.
+ *
+ * Owns: the guests' words ("pv=NAME,MIB,VCPUS,DIMM"), the default guests, and the limits.
+ * Invariants:
+ *  I1 a word that is not understood is FS_USAGE and named; nothing is guessed;
+ *  I2 names are unique: a guest that is saved and restored is known by its name only.
+ * Why defaults by share of a DIMM: `--dimms 4x16` and `--dimms 4x1024` are both the same drill, small and large.
+ * Each of the two DIMMs that are emptied by default holds guests, and the guests of one fit into any other.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "drill.h"
+
+#define DIMM_MIB_MAX (1u << 20)
+#define GUEST_MIB_MIN 4u                /* page tables, rings and descriptor pages need some */
+#define VCPUS_MAX 16u
+#define PAGES_PER_MIB 256u
+
+static const struct { const char *word; enum rig_kind kind; } kinds[] = { { "pv=", RIG_PV }, { "pvh=", RIG_PVH } };
+
+static fs_status_t parse_guest(const char *word, struct rig_config *c, struct fs_error *err)
+{
+    struct rig_guest_config g = { 0 };
+    unsigned long long mib = 0, vcpus = 0, dimm = 0;
+    const char *rest = NULL;
+    int end = 0;
+
+    for (size_t i = 0; i < FS_ARRAY_SIZE(kinds); i++) {
+        if (strncmp(word, kinds[i].word, strlen(kinds[i].word)) == 0) {
+            g.kind = kinds[i].kind;
+            rest = word + strlen(kinds[i].word);
+        }
+    }
+    if (rest == NULL || sscanf(rest, "%63[A-Za-z0-9_.-],%7llu,%7llu,%7llu%n", g.name, &mib, &vcpus, &dimm, &end) != 4 || rest[end] != '\0') {
+        return fs_fail(err, FS_USAGE, "guest \"%.60s\" is not understood; write pv=NAME,MIB,VCPUS,DIMM or pvh=NAME,MIB,VCPUS,DIMM", word);
+    }
+    if (mib < GUEST_MIB_MIN || mib > DIMM_MIB_MAX || vcpus == 0 || vcpus > VCPUS_MAX || dimm >= c->dimms) {
+        return fs_fail(err, FS_USAGE, "guest \"%.60s\": it needs %u MiB or more, 1 to %u vCPUs, and a DIMM below %u", word, GUEST_MIB_MIN,
+                       VCPUS_MAX, c->dimms);
+    }
+    for (size_t i = 0; i < c->guest_count; i++) {
+        if (strcmp(c->guests[i].name, g.name) == 0) {       /* I2 */
+            return fs_fail(err, FS_USAGE, "two guests are named \"%s\"; give each its own name", g.name);
+        }
+    }
+    g.pages = mib * PAGES_PER_MIB;
+    g.vcpus = (uint32_t)vcpus;
+    g.dimm = (uint32_t)dimm;
+    c->guests[c->guest_count++] = g;
+    return FS_OK;
+}
+
+static void default_guests(struct rig_config *c)
+{
+    const uint32_t second = 2 % c->dimms;
+    const struct { const char *name; enum rig_kind kind; uint32_t sixteenths, vcpus, dimm; } guests[] = {
+        { "pv1", RIG_PV, 6, 2, 1 }, { "pvh1", RIG_PVH, 4, 2, 1 }, { "pv2", RIG_PV, 4, 1, second }, { "pvh2", RIG_PVH, 4, 1, second },
+    };
+
+    for (size_t i = 0; i < FS_ARRAY_SIZE(guests); i++) {
+        struct rig_guest_config *g = &c->guests[c->guest_count++];
+        *g = (struct rig_guest_config){ .kind = guests[i].kind, .pages = c->dimm_pages * guests[i].sixteenths / 16, .vcpus = guests[i].vcpus,
+                                        .dimm = guests[i].dimm };
+        (void)snprintf(g->name, sizeof(g->name), "%s", guests[i].name);
+    }
+}
+
+fs_status_t drill_config(const struct hv_drill_options *o, struct rig_config *out, struct fs_error *err)
+{
+    *out = (struct rig_config){ .dimms = o->dimms == 0 ? 4 : o->dimms, .threads = o->threads };
+    uint64_t mib = o->dimm_mib == 0 ? 64 : o->dimm_mib;
+    if (out->dimms < 2 || out->dimms > RIG_DIMMS_MAX || mib < 16 || mib > DIMM_MIB_MAX) {
+        return fs_fail(err, FS_USAGE, "a drill needs 2 to %u DIMMs of 16 MiB to 1 TiB each", RIG_DIMMS_MAX);
+    }
+    if (o->guest_count > RIG_GUESTS_MAX) {
+        return fs_fail(err, FS_USAGE, "more than %u guests", RIG_GUESTS_MAX);
+    }
+    out->dimm_pages = mib * PAGES_PER_MIB;
+    out->dom0_pages = out->dimm_pages / 8;
+    fs_status_t s = FS_OK;
+    for (size_t i = 0; i < o->guest_count && s == FS_OK; i++) {
+        s = parse_guest(o->guests[i], out, err);
+    }
+    if (s == FS_OK && o->guest_count == 0) {
+        default_guests(out);
+    }
+    return s;
+}
