@@ -27,7 +27,7 @@
 
 #define MAP_CHUNK 256u
 #define ENTRIES 512u
-#define TYPES_CHUNK 65536u
+#define TYPES_CHUNK 16384u
 
 static int table_order(const void *a, const void *b)
 {

@@ -117,8 +117,10 @@ static void plan_pv(struct hv *hv, struct survey *survey, struct hv_plan *plan, 
     for (size_t i = 0; i < p2m.page_count; i++) {
         list_pages += mfn_set_contains(&survey->ranges, p2m.pages[i]);
     }
-    mfn_t *mfns = malloc((p2m.pfn_count + 1) * sizeof(*mfns));
-    for (uint64_t pfn = 0; mfns != NULL && pfn < p2m.pfn_count; pfn++) {
+    /* In place: of a large guest a second list would be the largest thing in the plan.  An entry is read before its place is taken. */
+    _Static_assert(sizeof(mfn_t) == sizeof(p2m.entries[0]), "the list fits into the entries");
+    mfn_t *mfns = (mfn_t *)p2m.entries;
+    for (uint64_t pfn = 0; pfn < p2m.pfn_count; pfn++) {
         mfn_t m = pv_p2m_get(&p2m, pfn);
         if (m.n < survey->host.max_mfn) {
             mfns[n++] = m;
@@ -130,7 +132,6 @@ static void plan_pv(struct hv *hv, struct survey *survey, struct hv_plan *plan, 
         survey->cost.type_scan_ns_per_frame = ns > 0 ? ns : 1;
         plan_domain_pv(plan, dom->domid, list_pages, tables.count);
     }
-    free(mfns);
     pv_tables_free(&tables);
     pv_p2m_free(&p2m);
 }
