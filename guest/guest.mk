@@ -39,9 +39,18 @@ $(BUILD)/obj/tests/guest/%.o: tests/guest/%.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/tests/guest/test_%: $(BUILD)/obj/tests/guest/test_%.o $(GUEST_TEST_LIB_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+# Archives, so that a program takes only what it calls.
+$(BUILD)/libguest.a: $(GUEST_CORE_OBJ)
+$(BUILD)/libguest-test.a: $(GUEST_TEST_LIB_OBJ)
+$(BUILD)/libguest-pic.a: $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.o)
+$(BUILD)/libguest.a $(BUILD)/libguest-test.a $(BUILD)/libguest-pic.a:
+	@rm -f $@
+	$(AR) rcs $@ $^
+GUEST_TEST_LIBS := $(BUILD)/libguest-test.a $(BUILD)/libguest.a
+
+$(BUILD)/tests/guest/test_%: $(BUILD)/obj/tests/guest/test_%.o $(GUEST_HOSTED_OBJ) $(GUEST_TEST_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ $(GUEST_TEST_WRAP) -lcmocka -lpthread
+	$(CC) $(SAN) -o $@ $(filter %.o,$^) -Wl,--start-group $(GUEST_TEST_LIBS) -Wl,--end-group $(GUEST_TEST_WRAP) -lcmocka -lpthread
 
 # Nothing outside arch.h and the four functions that a compiler may call by itself.
 .PHONY: guest-symbols
@@ -64,21 +73,21 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+$(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_HOSTED_OBJ) $(BUILD)/libguest.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lzstd -ljansson -lpthread
 
 GUEST_REPLAY_PARTS := $(filter-out %/replay.o,$(GUEST_REPLAY_OBJ))
-$(BUILD)/tests/guest/test_pagetrace: $(BUILD)/obj/tests/guest/test_pagetrace.o $(GUEST_TEST_LIB_OBJ) $(GUEST_REPLAY_PARTS) $(GUEST_CORE_OBJ) $(GUEST_HOSTED_OBJ)
+$(BUILD)/tests/guest/test_pagetrace: $(BUILD)/obj/tests/guest/test_pagetrace.o $(GUEST_REPLAY_PARTS) $(GUEST_HOSTED_OBJ) $(GUEST_TEST_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ $(GUEST_TEST_WRAP) -lcmocka -lzstd -ljansson -lpthread
+	$(CC) $(SAN) -o $@ $(filter %.o,$^) -Wl,--start-group $(GUEST_TEST_LIBS) -Wl,--end-group $(GUEST_TEST_WRAP) -lcmocka -lzstd -ljansson -lpthread
 
 $(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -ljansson -lpthread -ldl
 
 # The core once more, position-independent, as a subject of the speed driver.
-GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_CORE_SRC) $(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)
+GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)
 
 $(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o: GUEST_PIC_FLAGS = $(GUEST_FREESTANDING)
 $(BUILD)/pic/guest/arch/%.o $(BUILD)/pic/tests/%.o: GUEST_PIC_FLAGS = -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted
@@ -86,8 +95,8 @@ $(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -fPIC -fvisibility=hidden $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ)
+$(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -shared -o $@ $^ -lpthread
 
--include $(GUEST_PIC_OBJ:.o=.d)
+-include $(GUEST_PIC_OBJ:.o=.d) $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.d)

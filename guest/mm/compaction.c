@@ -60,6 +60,7 @@ static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from
     to = page_may_move(from) ? target(ctx, z, order) : NULL;
     if (to != NULL) {
         page_set_word(to, PAGE_WORD(PAGE_USED, order, MIGRATE_MOVABLE, word_flags(page_word(from)) & PG_COMP));
+        to->mapping = NULL;
         atomic_store_explicit(&to->refs, 1, memory_order_release);
     }
     spin_unlock(&z->lock);

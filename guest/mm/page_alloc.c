@@ -258,6 +258,7 @@ struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned 
         }
     }
     page_set_word(p, PAGE_WORD(PAGE_USED, order, r.type, gfp & __GFP_COMP ? PG_COMP : 0));
+    p->mapping = NULL;                          /* whoever finds it by frame sees that nobody's mapping has it yet */
     atomic_store_explicit(&p->refs, 1, memory_order_release);
     if (gfp & __GFP_ZERO) {
         for (uint64_t i = 0; i < 1ull << order; i++) {

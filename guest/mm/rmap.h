@@ -18,6 +18,8 @@ void rmap_add_file(struct page *page);
 /* One more or less entry. pre: page_table_lock of a table that maps it */
 void rmap_dup(struct page *page);
 void rmap_remove(struct page *page);
+/* A D bit went: PG_DIRTY, or pagecache_dirty() for a page of a file. */
+void rmap_page_dirty(struct page *page);
 static inline bool page_mapped(const struct page *page)
 {
     return atomic_load_explicit(&page->mapcount, memory_order_acquire) > 0;

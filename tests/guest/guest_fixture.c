@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void *boot_alloc(void *ctx, size_t bytes, size_t align)
+void *fixture_boot_alloc(void *ctx, size_t bytes, size_t align)
 {
     struct fixture *f = ctx;
     void *p;
@@ -33,7 +33,7 @@ static void *boot_alloc(void *ctx, size_t bytes, size_t align)
 
 mm_status_t fixture_try_init(struct fixture *f, struct mm_config *config)
 {
-    config->boot_alloc = boot_alloc;
+    config->boot_alloc = fixture_boot_alloc;
     config->boot_ctx = f;
     return mm_init(&f->mm, config);
 }

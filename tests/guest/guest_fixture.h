@@ -17,6 +17,8 @@ struct fixture {
 /* pages of RAM from pfn 0, all free but [0, reserved). */
 void fixture_init(struct fixture *f, uint64_t pages, uint64_t reserved, unsigned cpus);
 void fixture_init_config(struct fixture *f, struct mm_config *config, uint64_t reserved);
+/* mm_config.boot_alloc of fixtures; ctx is the fixture. */
+void *fixture_boot_alloc(void *ctx, size_t bytes, size_t align);
 mm_status_t fixture_try_init(struct fixture *f, struct mm_config *config);
 void fixture_free(struct fixture *f);
 
