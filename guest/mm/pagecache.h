@@ -62,7 +62,7 @@ mm_status_t pagecache_write_page(struct page *page);
 /* Drop the page at index. MM_EBUSY: it is dirty, mapped or referenced; MM_OK also if there is none. */
 mm_status_t pagecache_drop(struct address_space *as, uint64_t index);
 /* Take the page out if nobody but the cache holds one of its references and held by the caller are all the others, and it is clean.
- * The cache's reference is dropped. pre: locked, not mapped */
+ * The cache's reference is dropped. pre: locked (a mapping is a reference too) */
 bool pagecache_remove(struct page *page, int32_t held);
 /* Shared memory: put entry where the page was; the page is no page of the cache any more, and its reference is the caller's.
  * pre: locked, not mapped, a count of entry is given to the tree; false: references differ as above. */

@@ -28,7 +28,8 @@ struct radix {
 };
 
 struct kmem_cache;
-struct radix_reserve { struct radix_node *nodes[RADIX_LEVELS_MAX]; uint32_t count; };
+#define RADIX_RESERVE_MAX (2 * RADIX_LEVELS_MAX)    /* a root for each level, and a way down from the first */
+struct radix_reserve { struct radix_node *nodes[RADIX_RESERVE_MAX]; uint32_t count; };
 
 static inline uint64_t radix_value(uint64_t v) { return v << 1 | 1; }       /* pre: v < 2^63 */
 static inline bool radix_is_value(uint64_t word) { return (word & 1) != 0; }
@@ -52,7 +53,7 @@ bool radix_marked(const struct radix *t, uint64_t index);
 bool radix_reserve(struct radix_reserve *r, uint32_t count, struct kmem_cache *nodes, gfp_t gfp);
 void radix_reserve_free(struct radix_reserve *r, struct kmem_cache *nodes);
 
-/* Nodes and words of the tree; UINT64_MAX if something in it is wrong (a count, a mark, a level), for fsck. */
+/* Counts nodes and words; false if something in the tree is wrong (a count, a mark, a level). For fsck. */
 struct radix_count { uint64_t nodes, words, marked; };
 bool radix_check(const struct radix *t, struct radix_count *count);
 

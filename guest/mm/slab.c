@@ -556,17 +556,19 @@ uint64_t kmem_shrink_caches(struct mm *mm, uint64_t part, uint64_t whole)
     uint64_t pages = 0;
 
     ASSERT(whole > 0);
+    part = part < whole ? part : whole;
     for (struct kmem_cache *c = next_cache(mm, NULL); c != NULL; c = next_cache(mm, c)) {
         if ((c->flags & KMEM_RECLAIMABLE) && c->reclaim.scan != NULL) {
             uint64_t objects = c->reclaim.count != NULL ? c->reclaim.count(c->reclaim.ctx) : kmem_cache_used(c);
 
-            part = part < whole ? part : whole;
             objects = (objects / whole) * part + (objects % whole) * part / whole;
             /* Less than a slab frees no page but by luck. */
             objects = objects < c->objects ? c->objects : objects;
             (void)c->reclaim.scan(c->reclaim.ctx, objects);
         }
-        pages += kmem_cache_shrink(c);
+        if ((c->flags & KMEM_RECLAIMABLE) || part >= whole / 4) {       /* what waits at CPUs is worth little */
+            pages += kmem_cache_shrink(c);
+        }
     }
     return pages;
 }

@@ -15,7 +15,7 @@ typedef struct { uint64_t v; } swp_entry_t;     /* area << 32 | slot: at most 40
 #define SWAP_AREAS_MAX   8u
 #define SWAP_COUNT_MAX   0xffffu
 #define SWAP_COUNTS_PAGE (FS_PAGE_BYTES / sizeof(uint16_t))     /* counts in a page */
-#define SWAP_SLOTS_MAX   ((uint32_t)(FS_PAGE_BYTES / sizeof(void *) * SWAP_COUNTS_PAGE))    /* 4 GiB */
+#define SWAP_SLOTS_MAX   ((uint32_t)(FS_PAGE_BYTES / sizeof(struct page *) * SWAP_COUNTS_PAGE))     /* 4 GiB */
 
 struct swap_backing {                           /* called with a page locked and no other lock; may be called by any CPU that reclaims */
     mm_status_t (*read)(void *ctx, uint32_t slot, void *page_bytes);
@@ -26,7 +26,7 @@ struct swap_area {
     const struct swap_backing *backing;         /* NULL: no area */
     void *ctx;
     uint32_t slots, used, next;                 /* swap.lock: slots in use; where the search for a free one goes on */
-    uint16_t **counts;                          /* [slots / SWAP_COUNTS_PAGE], a page each; swap.lock */
+    struct page *counts;                        /* a page of pointers to the pages of counts; swap.lock for those */
 };
 
 struct swap {
