@@ -145,7 +145,7 @@ static mm_status_t fault_copy(const struct fault *f, struct page *from)
         if (f->vma->flags & VM_LOCKED) {
             munlock_page(f->mm->vm, from);
         }
-        page_put(f->mm->vm->mm, from);          /* the entry's */
+        put_mapping(f->mm->vm, from);
     }
     vm_count(f->mm->vm, VMC_fault_cow, status == MM_OK);
     return status;

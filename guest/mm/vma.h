@@ -49,6 +49,8 @@ void vma_free(struct vm_area *vma);
 
 /* Every entry of [start, end) goes. pre: mmap_lock for writing; inside of the vma */
 void zap_range(struct vm_area *vma, uint64_t start, uint64_t end);
+/* Drop the reference of an entry that is gone, and the slot of a page that nobody maps any more. pre: no spinlock */
+void put_mapping(struct vm *vm, struct page *page);
 /* The page is in no VM_LOCKED vma any more, unless it is in another one. pre: no spinlock, the caller has a reference */
 void munlock_page(struct vm *vm, struct page *page);
 

@@ -37,6 +37,18 @@ void munlock_page(struct vm *vm, struct page *page)
     page_unlock(page);
 }
 
+void put_mapping(struct vm *vm, struct page *page)
+{
+    /* What only the swap cache has left is of no use to anybody; if its lock is not free, reclaim finds it. */
+    if (page_test(page, PG_SWAPCACHE) && !page_mapped(page) && page_trylock(page)) {
+        if (page_test(page, PG_SWAPCACHE) && !page_mapped(page)) {
+            (void)swapcache_try_free(vm->swap, page);
+        }
+        page_unlock(page);
+    }
+    page_put(vm->mm, page);
+}
+
 /* Take entries of the table from va on; returns the address after the last one looked at. pre: page_table_lock */
 static uint64_t take_entries(struct vm_area *v, struct pte_ref at, uint64_t va, uint64_t end, struct batch *b)
 {
@@ -74,7 +86,7 @@ static void put_entries(struct vm_area *v, struct batch *b)
             if (v->flags & VM_LOCKED) {
                 munlock_page(vm, page);         /* I2 */
             }
-            page_put(vm->mm, page);
+            put_mapping(vm, page);
         } else if (pte_is(e, PTE_SWAP)) {
             swap_free(vm->swap, (swp_entry_t){ pte_soft_number(e) });
         }

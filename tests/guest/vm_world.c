@@ -304,6 +304,63 @@ uint64_t world_migrate(struct world *w)
     return result.moved;
 }
 
+/* ---- what reclaim does to a page, step by step ---- */
+
+static void swap_out(struct world *w, struct page *page)
+{
+    struct swap *swap = &w->g->swap;
+    swp_entry_t slot;
+
+    if (!page_test(page, PG_SWAPCACHE)) {
+        if (swap_alloc(swap, &slot) != MM_OK) {
+            return;
+        }
+        if (swapcache_add(swap, page, slot) != MM_OK) {
+            swap_free(swap, slot);
+            return;
+        }
+    }
+    if (try_to_unmap(&w->g->vm, page, UNMAP_SWAP) == MM_OK && rng_below(&w->r, 4) != 0) {
+        assert_int_equal(swapcache_write_page(swap, page), MM_OK);
+        if (rng_below(&w->r, 2) == 0 && swapcache_reclaim(swap, page, 1)) {
+            w->swapped_out++;                   /* nothing is left of it but the slot */
+        }
+    }
+}
+
+static void drop_file_page(struct world *w, struct page *page)
+{
+    const struct address_space *as = page_address_space(page);
+
+    if (as == NULL || as->backing == NULL || try_to_unmap(&w->g->vm, page, UNMAP_FILE) != MM_OK) {
+        return;
+    }
+    assert_int_equal(pagecache_write_page(page), MM_OK);
+    w->dropped += pagecache_remove(page, 1);
+}
+
+static void op_reclaim(struct world *w, struct world_process *p)
+{
+    struct page *page = follow_page(p->mm, world_va((uint32_t)rng_below(&w->r, PROCESS_PAGES)));
+    bool mlocked = false;
+
+    if (page == NULL) {
+        return;
+    }
+    page_lock(page);
+    (void)page_referenced(&w->g->vm, page, &mlocked);
+    if (rng_below(&w->r, 8) == 0) {
+        (void)page_mkclean(&w->g->vm, page);
+    } else if (page_test(page, PG_ANON)) {
+        swap_out(w, page);
+    } else {
+        drop_file_page(w, page);
+    }
+    assert_true(!mlocked || page_mapped(page));
+    page_unlock(page);
+    page_put(&w->g->f.mm, page);
+}
+
 void world_step(struct world *w)
 {
     struct world_process *p = some_process(w);
@@ -320,6 +377,8 @@ void world_step(struct world *w)
         op_mprotect(w, p);
     } else if (what < 20) {
         op_mlock(w, p, rng_below(&w->r, 2) == 0);
+    } else if (what < 26) {
+        op_reclaim(w, p);
     } else if (what < 60) {
         op_write(w, p);
     } else if (what < 90) {

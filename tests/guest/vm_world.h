@@ -12,6 +12,7 @@
 #include "lru.h"
 #include "migrate.h"
 #include "pagecache.h"
+#include "rmap.h"
 #include "swap.h"
 #include "vm_fsck.h"
 #include "vma.h"
@@ -72,6 +73,7 @@ struct world {
     unsigned char *file_bytes[WORLD_FILES];     /* as they should be */
     bool may_fail;                      /* MM_ENOMEM is an answer (allocations fail on purpose) */
     uint64_t refused;                   /* how often it was given */
+    uint64_t swapped_out, dropped;      /* pages that left memory */
 };
 
 void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_cpu, unsigned cpus, unsigned files);

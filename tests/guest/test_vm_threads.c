@@ -1,0 +1,231 @@
+/*
+ * test_vm_threads.c - processes on several CPUs at once, under migration, compaction and offlining.
+ *
+ * Workers have worlds of their own (processes, files, a model of every byte), and one process that all of them share, whose pages each
+ * writes at his own places.  Others move pages all the time.  Run it under the thread sanitizer as well.
+ */
+#include "vm_world.h"
+#include "arch_hosted.h"
+#include "compaction.h"
+#include "guest_fault.h"
+#include "hotplug.h"
+#include "pageblock.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define RAM_PAGES   8192u
+#define WORKERS     3u
+#define STEPS       3000u
+#define MOVED_LEAST 500u
+#define SHARED_PAGES 64u
+#define SHARED_VA   0x10000000ull
+
+static struct guest g;
+static struct world worlds[WORKERS];
+static struct mm_struct *shared_mm;
+static _Atomic bool stop;
+static _Atomic uint64_t wrong, moved, stops;
+
+/* ---- the process that all share: 64 bytes of each page are each worker's own ---- */
+
+struct stripe { uint64_t words[SHARED_PAGES]; };
+
+static void stripe_step(struct stripe *s, unsigned me, struct rng *r)
+{
+    uint32_t page = (uint32_t)rng_below(r, SHARED_PAGES);
+    uint64_t va = SHARED_VA + page * (uint64_t)FS_PAGE_BYTES + me * 64, word;
+
+    if (vm_user_read(shared_mm, va, &word, sizeof(word)) != MM_OK || word != s->words[page]) {
+        atomic_fetch_add(&wrong, 1);
+    }
+    s->words[page] = rng_next(r);
+    if (vm_user_write(shared_mm, va, &s->words[page], sizeof(word)) != MM_OK) {
+        atomic_fetch_add(&wrong, 1);
+    }
+}
+
+/* A snapshot by fork: each worker's word is one that he wrote, and stays what it was. */
+static void fork_step(const struct stripe *s, unsigned me)
+{
+    struct mm_struct *child;
+    uint64_t before, after;
+
+    if (mm_fork(shared_mm, &child) != MM_OK) {
+        return;
+    }
+    for (uint32_t page = 0; page < SHARED_PAGES; page++) {
+        uint64_t va = SHARED_VA + page * (uint64_t)FS_PAGE_BYTES, other = va + (me + 1) % WORKERS * 64;
+
+        if (vm_user_read(child, va + me * 64, &before, 8) != MM_OK || before != s->words[page]) {
+            atomic_fetch_add(&wrong, 1);
+        }
+        if (vm_user_read(child, other, &before, 8) != MM_OK || vm_user_read(child, other, &after, 8) != MM_OK || before != after) {
+            atomic_fetch_add(&wrong, 1);
+        }
+    }
+    mm_put(child);
+}
+
+static void *worker(void *argument)
+{
+    unsigned me = (unsigned)(uintptr_t)argument;
+    struct world *w = &worlds[me];
+    struct stripe stripe = { { 0 } };
+
+    arch_hosted_cpu_online(me);
+    for (unsigned step = 0; step < STEPS || (step < STEPS * 50 && atomic_load(&moved) < MOVED_LEAST); step++) {
+        world_step(w);
+        stripe_step(&stripe, me, &w->r);
+        if (step % 300 == 299) {
+            fork_step(&stripe, me);
+        }
+        if (step % 500 == 499) {
+            world_check_all(w);
+        }
+    }
+    world_check_all(w);
+    for (uint32_t page = 0; page < SHARED_PAGES; page++) {
+        uint64_t word;
+
+        if (vm_user_read(shared_mm, SHARED_VA + page * (uint64_t)FS_PAGE_BYTES + me * 64, &word, 8) != MM_OK || word != stripe.words[page]) {
+            atomic_fetch_add(&wrong, 1);
+        }
+    }
+    arch_hosted_cpu_offline();
+    return NULL;
+}
+
+/* ---- those who move pages ---- */
+
+static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
+{
+    (void)ctx;
+    memset(arch_page_address(pfn), 0xee, (size_t)FS_PAGE_BYTES << order);
+    return MM_OK;
+}
+
+static const struct hotplug_ops hotplug = { give, give, NULL };
+
+static void *compactor(void *argument)
+{
+    struct rng r = { 77 };
+
+    (void)argument;
+    arch_hosted_cpu_online(WORKERS);
+    while (!atomic_load(&stop)) {
+        uint32_t block = RAM_PAGES / PAGEBLOCK_PAGES - 4 - (uint32_t)rng_below(&r, 3);
+        struct hotplug_report out, back;
+
+        atomic_fetch_add(&moved, compact_all(&g.f.mm, TARGET_MOVABLE).migrated_pages);
+        if (memory_offline(&g.f.mm, block_pfn(block), block_pfn(block + 4), OFFLINE_RESIDUAL_OK, &hotplug, &out, NULL) == MM_EINVAL
+            || memory_online(&g.f.mm, block_pfn(block), block_pfn(block + 4), &hotplug, &back) != MM_OK) {
+            atomic_fetch_add(&wrong, 1);
+        }
+        atomic_fetch_add(&moved, out.migrated_pages);
+    }
+    arch_hosted_cpu_offline();
+    return NULL;
+}
+
+static struct page *new_target(void *ctx, struct page *from, size_t i)
+{
+    (void)ctx;
+    (void)from;
+    (void)i;
+    return alloc_pages(&g.f.mm, GFP_HIGH_MOVABLE, 0);
+}
+
+static void stand_still(void *arg)
+{
+    atomic_fetch_add((_Atomic uint64_t *)arg, 1);
+}
+
+/* Pages by frame, whoever they belong to: no process is known here, and they may exit at any time. */
+static void *migrator(void *argument)
+{
+    struct rng r = { 99 };
+
+    (void)argument;
+    arch_hosted_cpu_online(WORKERS + 1);
+    while (!atomic_load(&stop)) {
+        struct migrate_item items[32];
+        struct migrate_result result;
+        size_t n = 0;
+        uint64_t pfn = rng_below(&r, RAM_PAGES - 512);
+
+        for (; n < 32 && pfn < RAM_PAGES; pfn++) {
+            struct page *p = mm_page(&g.f.mm, pfn_make(pfn));
+
+            if (page_state(p) == PAGE_USED && page_type(p) == MIGRATE_MOVABLE && page_order(p) == 0 && page_try_get(p)) {
+                items[n++] = (struct migrate_item){ .from = p };
+            }
+        }
+        if (migrate_pages(&g.vm, items, n, new_target, NULL, rng_below(&r, 2) == 0 ? MIGRATE_SYNC : MIGRATE_ASYNC, &result) == MM_EINVAL) {
+            atomic_fetch_add(&wrong, 1);
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (items[i].status != MM_OK) {
+                page_put(&g.f.mm, items[i].from);
+            }
+        }
+        atomic_fetch_add(&moved, result.moved);
+        if (rng_below(&r, 16) == 0) {
+            arch_stop_machine(stand_still, &stops);
+        }
+    }
+    arch_hosted_cpu_offline();
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    uint64_t seed = test_seed(500), va = SHARED_VA;
+    pthread_t threads[WORKERS + 2];
+
+    (void)state;
+    guest_init(&g, RAM_PAGES, WORKERS + 2, 4096);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        world_init(&worlds[i], &g, seed + i, i, 1, WORLD_FILES);
+    }
+    assert_int_equal(mm_create(&g.vm, &shared_mm), MM_OK);
+    assert_int_equal(vm_mmap(shared_mm, &va, SHARED_PAGES * (uint64_t)FS_PAGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, worker, (void *)(uintptr_t)i), 0);
+    }
+    assert_int_equal(pthread_create(&threads[WORKERS], NULL, compactor, NULL), 0);
+    assert_int_equal(pthread_create(&threads[WORKERS + 1], NULL, migrator, NULL), 0);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    atomic_store(&stop, true);
+    pthread_join(threads[WORKERS], NULL);
+    pthread_join(threads[WORKERS + 1], NULL);
+    assert_int_equal(atomic_load(&wrong), 0);
+    assert_true(atomic_load(&moved) >= MOVED_LEAST && atomic_load(&stops) > 0);
+    guest_check(&g, seed);
+    if (getenv("FRAMESHIFT_VERBOSE") != NULL) {
+        for (enum vm_counter c = 0; c < VM_COUNTERS; c++) {
+            print_message("%-16s %llu\n", vm_counter_name(c), (unsigned long long)vm_counter(&g.vm, c));
+        }
+        print_message("moved %llu stops %llu\n", (unsigned long long)atomic_load(&moved), (unsigned long long)atomic_load(&stops));
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        world_free(&worlds[i]);
+    }
+    mm_put(shared_mm);
+    guest_check(&g, seed);
+    guest_free(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
