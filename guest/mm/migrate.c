@@ -32,7 +32,7 @@ static mm_status_t movable(const struct page *page)
     if (page_test(page, PG_PINNED | PG_DMA | PG_SLAB | PG_TABLE) || page_order(page) != 0) {
         return MM_EBUSY;
     }
-    if (page_test(page, PG_WRITEBACK) || page->mapping == NULL) {
+    if (page_test(page, PG_WRITEBACK) || (page->mapping == NULL && !page_test(page, PG_SWAPCACHE))) {
         return MM_EAGAIN;                       /* being written, or being set up */
     }
     return MM_OK;
@@ -60,11 +60,11 @@ static void undress(struct page *to)
 /* The new page takes the old one's place in its cache. Nobody but the caller and the cache has a reference, or MM_EAGAIN. */
 static mm_status_t replace(struct vm *vm, struct page *from, struct page *to)
 {
+    if (page_test(from, PG_SWAPCACHE)) {        /* of shared memory too: it is in one cache only while nobody has its lock */
+        return swapcache_replace(vm->swap, from, to, 2);
+    }
     if (!page_test(from, PG_ANON)) {
         return pagecache_replace(from->mapping, from, to, 2);
-    }
-    if (page_test(from, PG_SWAPCACHE)) {
-        return swapcache_replace(vm->swap, from, to, 2);
     }
     return page_refs(from) == 1 ? MM_OK : MM_EAGAIN;
 }
