@@ -9,6 +9,7 @@
 #ifndef GUEST_ARCH_H
 #define GUEST_ARCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "frameshift/frame.h"
@@ -77,5 +78,23 @@ int arch_user_write(uint64_t va, const void *buf, size_t bytes, uint64_t *fault)
 
 /* fn runs while every other CPU stands still, anywhere but in an arch call; it takes no lock and allocates nothing. */
 void arch_stop_machine(void (*fn)(void *arg), void *arg);
+
+/* ---- another machine frame under the same page (relocate.c) ---- */
+
+/* The M2P: the pfn that the machine has for a frame; PFN_NONE: none. It may be out of date: ask arch_pfn_mfn() back. */
+pfn_t arch_mfn_pfn(mfn_t mfn);
+struct arch_frame_move { pfn_t pfn; mfn_t from, to; bool copy, done; };
+/* Contents (where copy says so), every map of the page that the kernel itself has, p2m and M2P: those of page pfn name to
+ * instead of from. Sets done; returns how many. What is not done is as it was. verify: copies are compared before use, and
+ * *verified is raised by those that were. pre: count <= ARCH_MOVES_MAX; the pages are no page tables; no user entry names
+ * them and nobody touches them meanwhile. */
+#define ARCH_MOVES_MAX 64u
+size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify, uint64_t *verified);
+/* Where a page table is linked: parent PFN_NONE: nowhere (a root, or not linked yet). */
+struct arch_table_place { unsigned level; pfn_t parent; uint32_t slot; };
+/* The same for one page table and the entry that leads to it. pre: inside arch_stop_machine(). 0 or -errno: as it was. */
+int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at);
+/* The machine's own page tables, made before the core was there: true, and where it is linked. */
+bool arch_boot_table(pfn_t pfn, struct arch_table_place *at);
 
 #endif

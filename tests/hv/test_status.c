@@ -175,6 +175,8 @@ static bool is_optional(size_t member)
         offsetof(struct hv_backend_ops, grants_begin),
         offsetof(struct hv_backend_ops, grants_read),
         offsetof(struct hv_backend_ops, grants_end),
+        offsetof(struct hv_backend_ops, coop_find),
+        offsetof(struct hv_backend_ops, coop_wait),
     };
 
     for (size_t i = 0; i < FS_ARRAY_SIZE(optional); i++) {
