@@ -26,6 +26,10 @@ HV_SRC   := $(wildcard hv/*.c)
 XEN_SRC  := $(wildcard hv/xen/*.c)
 EMB_SRC  := $(wildcard hv/embedded/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
+# Programs that link the engine, the embedded machine and a guest kernel: the tool, and tests/drill/test_*.c.
+DRILL_SRC := $(wildcard tools/drill/*.c)
+DRILL_TEST_SRC := $(wildcard tests/drill/test_*.c)
+DRILL_OBJ := $(DRILL_SRC:%.c=$(BUILD)/obj/%.o)
 TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c) $(wildcard tests/tools/test_*.c)
 TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_% tests/conform/main_%,$(wildcard tests/conform/*.c))
 
@@ -34,7 +38,7 @@ XEN_OBJ  := $(XEN_SRC:%.c=$(BUILD)/obj/%.o)
 EMB_OBJ  := $(EMB_SRC:%.c=$(BUILD)/obj/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 TEST_LIB_OBJ := $(TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
-TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+TESTS    := $(TEST_SRC:%.c=$(BUILD)/%) $(DRILL_TEST_SRC:%.c=$(BUILD)/%)
 # Tests of the CLI: its parts without the verbs, and the whole of it on a machine of canned answers.
 TOOL_LIB_OBJ := $(filter-out $(BUILD)/obj/tools/main.o $(BUILD)/obj/tools/session.o $(BUILD)/obj/tools/verb_%.o,$(TOOL_OBJ))
 FAKE_TOOL := $(BUILD)/tests/tools/frameshift-fake
@@ -69,6 +73,12 @@ $(BUILD)/obj/%.o: %.c Makefile
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) -lcmocka $(HV_LIBS) $(TOOL_LIBS)
+
+$(BUILD)/obj/tools/drill/%.o $(BUILD)/obj/tests/drill/%.o: CFLAGS_ALL += $(XEN_DEFS) -Itools
+
+$(BUILD)/tests/drill/%: $(BUILD)/obj/tests/drill/%.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(GUEST_CORE_OBJ) $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) -lcmocka $(HV_LIBS)
 
 $(filter $(BUILD)/tests/tools/%,$(TESTS)): $(TOOL_LIB_OBJ) $(BUILD)/obj/tests/tools/canned.o
 

@@ -35,6 +35,13 @@ $(BUILD)/obj/guest/arch/hosted/%.o: guest/arch/hosted/%.c Makefile guest/guest.m
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE $(CFLAGS) -c -o $@ $<
 
+# A paravirtual guest in a process, over whatever machine fills in struct guest_host. Xen's public headers are gnu11.
+GUEST_EMB_SRC := $(wildcard guest/arch/embedded/*.c)
+GUEST_EMB_OBJ := $(GUEST_EMB_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/obj/guest/arch/embedded/%.o: guest/arch/embedded/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE $(XEN_DEFS) $(CFLAGS) -c -o $@ $<
+
 $(BUILD)/obj/tests/guest/%.o: tests/guest/%.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted $(CFLAGS) -c -o $@ $<

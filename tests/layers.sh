@@ -6,6 +6,7 @@
 #   L2  hv/*.c           include/, hv/*.h; never a backend's headers, never guest/.
 #   L3  hv/xen, hv/embedded   include/, hv/backend.h, hv/range.h (sets of frames, which backend.h speaks in), hv/rig.h, their own folder.
 #   L4  tools/           include/, hv/hv.h, and their own.
+#       tools/drill      also guest/ and the public headers of hv/embedded: it binds the two.
 #   L5  guest/lib        include/, guest/arch/arch.h (the seam), itself.
 #       guest/mm         those and guest/lib, its own layer and the layers below.
 #       guest/arch, guest/workload   include/ and guest/, never hv/.
@@ -62,6 +63,8 @@ allowed() {
         include/*) [[ $2 == include/* ]] ;;
         hv/xen/* | hv/embedded/*) [[ $2 == include/* || $2 == hv/backend.h || $2 == hv/range.h || $2 == hv/rig.h || ${2%/*} == "${1%/*}" ]] ;;
         hv/*) [[ $2 == include/* || $2 == hv/*.h && $2 != hv/*/* ]] ;;
+        tools/drill/*) [[ $2 == include/* || $2 == hv/hv.h || $2 == hv/backend.h || $2 == hv/embedded/core.h || $2 == hv/embedded/embedded.h ||
+                          $2 == guest/* || $2 == tools/*.h ]] ;;
         tools/*) [[ $2 == include/* || $2 == hv/hv.h || $2 == tools/*.h ]] ;;
         guest/lib/*) [[ $2 == include/* || $2 == guest/lib/* || $2 == guest/arch/arch.h ]] ;;
         guest/mm/*) [[ $2 == include/* || $2 == guest/lib/* || $2 == guest/arch/arch.h ]] || mm_allowed "$1" "$2" ;;

@@ -39,7 +39,7 @@ run_one() {
 }
 
 shopt -s nullglob
-for test in "$BUILD"/tests/{hv,tools,conform,guest,prop}/test_*; do
+for test in "$BUILD"/tests/{hv,tools,conform,guest,prop,drill}/test_*; do
     [[ -f $test && -x $test && $test != *.* ]] || continue
     run_one "${test#"$BUILD"/tests/}" "$test"
 done

@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <time.h>
 
+#include <stdint.h>
 #include <xen/xen.h>
 #include <xen/sched.h>
+#include <xen/vcpu.h>
 
 #include "frameshift/assert.h"
 #include "machine.h"

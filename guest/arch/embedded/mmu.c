@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include <stdint.h>
 #include <xen/xen.h>
 
 #include "frameshift/assert.h"

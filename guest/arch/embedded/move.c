@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include <stdint.h>
 #include <xen/xen.h>
 
 #include "frameshift/assert.h"

@@ -1,0 +1,314 @@
+/*
+ * coop.c - the guest's side of frameshift/abi.h: one request at a time.
+ *
+ * Layer: L5
+ * Owns: the shared pages, the session, the export.
+ * Invariants:
+ *   I1  every word of a shared page is read once, into memory of our own, and checked there.
+ *   I2  between two calls of coop_poll() no page is half moved: a new session is answered at once.
+ *   I3  at most FS_ABI_SLOTS requests can be open; an index that says otherwise sets `broken`, and nothing more is served.
+ *   I4  an answer is complete before response_produced says so (release).
+ * Lock order: none; one caller.
+ * Why polling: a request is rare and may wait a millisecond; no event channel is needed to begin with.
+ * Cost: an idle poll reads two words.
+ */
+#include "coop.h"
+#include "compaction.h"
+#include "frameshift/assert.h"
+#include "page_alloc.h"
+#include "pageblock.h"
+
+static uint32_t read_once(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static void *shared_pages(struct mm *mm, unsigned order, pfn_t *pfn)
+{
+    struct page *p = alloc_pages(mm, GFP_KERNEL | __GFP_ZERO, order);
+
+    if (p == NULL) {
+        return NULL;
+    }
+    *pfn = page_pfn(p);
+    return arch_page_address(page_pfn(p));
+}
+
+mm_status_t coop_init(struct coop *c, struct mm *mm, struct vm *vm, const struct hotplug_ops *hotplug)
+{
+    uint64_t blocks = mm->end_pfn / FS_ABI_BLOCK_PAGES, pages = (blocks + FS_ABI_BLOCKS_PER_PAGE - 1) / FS_ABI_BLOCKS_PER_PAGE;
+    unsigned order = 0;
+    pfn_t pfn;
+
+    __builtin_memset(c, 0, sizeof(*c));
+    c->mm = mm;
+    c->hotplug = hotplug != NULL ? *hotplug : (struct hotplug_ops){ 0 };
+    relocate_init(&c->relocate, mm, vm);
+    c->control = shared_pages(mm, 0, &c->control_pfn);
+    if (c->control == NULL) {
+        return MM_ENOMEM;
+    }
+    for (unsigned i = 0; i < FS_ABI_SLOTS; i++) {
+        c->list[i] = shared_pages(mm, 0, &pfn);
+        if (c->list[i] == NULL) {
+            return MM_ENOMEM;
+        }
+        c->control->list_pfn[i] = pfn.n;
+    }
+    while ((1ull << order) < pages) {
+        order++;
+    }
+    c->blocks = order <= MAX_ORDER ? shared_pages(mm, order, &pfn) : NULL;
+    if (c->blocks != NULL) {
+        c->control->export_pfn = pfn.n;
+        c->control->export_pages = c->export_pages = (uint32_t)pages;
+    }
+    c->control->magic = FS_ABI_MAGIC;
+    c->control->version = FS_ABI_VERSION;
+    c->control->pfn_end = mm->end_pfn;
+    c->control->block_pages = FS_ABI_BLOCK_PAGES;
+    return MM_OK;
+}
+
+/* ---- the export ---- */
+
+static struct fs_abi_block *export_block(struct coop *c, uint64_t block)
+{
+    unsigned char *page = (unsigned char *)c->blocks + block / FS_ABI_BLOCKS_PER_PAGE * FS_PAGE_BYTES;
+
+    return (struct fs_abi_block *)(void *)page + block % FS_ABI_BLOCKS_PER_PAGE;
+}
+
+static void export_one(struct coop *c, uint32_t block)
+{
+    struct fs_abi_block *b = export_block(c, block);
+    struct page *pages;
+
+    __builtin_memset(b, 0, sizeof(*b));
+    if (!mm_pfn_valid(c->mm, block_pfn(block)) || mm_block(c->mm, block)->offline) {
+        b->flags = FS_ABI_BLOCK_ABSENT;
+        return;
+    }
+    b->type = (uint8_t)pageblock_type(c->mm, block);
+    pages = mm_block_page(c->mm, block);
+    for (uint32_t i = 0; i < FS_ABI_BLOCK_PAGES;) {
+        uint32_t word = page_word(&pages[i]), n = 1u << word_order(word);
+        bool free = word_state(word) == PAGE_FREE || word_state(word) == PAGE_PCP;
+
+        n = n > FS_ABI_BLOCK_PAGES - i || word_state(word) == PAGE_NONE ? 1 : n;   /* a snapshot without locks: order may be anything */
+        for (uint32_t k = i; free && k < i + n; k++) {
+            b->free[k / 64] |= 1ull << k % 64;
+        }
+        b->free_pages = (uint16_t)(b->free_pages + (free ? n : 0));
+        i += n;
+    }
+}
+
+static void export_all(struct coop *c)
+{
+    for (uint32_t block = 0; c->blocks != NULL && block < c->mm->end_pfn / FS_ABI_BLOCK_PAGES; block++) {
+        export_one(c, block);
+    }
+    c->export_sequence++;
+}
+
+/* ---- requests ---- */
+
+static enum fs_abi_status do_query(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    uint64_t free_blocks = 0;
+
+    if (q->flags & FS_ABI_QUERY_EXPORT) {
+        export_all(c);
+    }
+    for (uint32_t z = 0; z < c->mm->zone_count; z++) {
+        a->value[FS_ABI_QUERIED_PAGES] += c->mm->zones[z].managed_pages;
+        for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
+            free_blocks += c->mm->zones[z].free_units[PAGEBLOCK_ORDER][t];
+        }
+    }
+    a->value[FS_ABI_QUERIED_FREE_PAGES] = mm_free_pages(c->mm);
+    a->value[FS_ABI_QUERIED_FREE_BLOCKS] = free_blocks;
+    a->value[FS_ABI_QUERIED_GIVEN_PAGES] = c->given_pages;
+    a->value[FS_ABI_QUERIED_STOP_COUNT] = c->relocate.stops;
+    a->value[FS_ABI_QUERIED_STOP_LONGEST_NS] = c->relocate.longest_ns;
+    a->value[FS_ABI_QUERIED_STOP_P99_NS] = relocate_stop_ns(&c->relocate, 990);
+    a->value[FS_ABI_QUERIED_EXPORT_SEQUENCE] = c->export_sequence;
+    return FS_ABI_STATUS_OK;
+}
+
+static enum fs_abi_status do_move(struct coop *c, unsigned slot, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    struct relocate_counts counts;
+    bool valid = q->count >= 1 && q->count <= FS_ABI_LIST_MAX;
+
+    for (uint32_t i = 0; valid && i < q->count; i++) {                     /* I1 */
+        struct fs_abi_move m;
+
+        __builtin_memcpy(&m, &c->list[slot][i], sizeof(m));
+        valid = m.reserved == 0;
+        c->entries[i] = (struct relocate_entry){ .pfn = pfn_make(m.pfn), .from = mfn_make(m.from), .to = mfn_make(m.to) };
+    }
+    if (!valid) {
+        return FS_ABI_STATUS_INVALID;
+    }
+    relocate_pages(&c->relocate, c->entries, q->count, (q->flags & FS_ABI_MOVE_VERIFY) != 0, &counts);
+    for (uint32_t i = 0; i < q->count; i++) {
+        c->list[slot][i].status = c->entries[i].status;
+    }
+    __builtin_memcpy(a->value, counts.value, sizeof(counts.value));
+    a->count = q->count;
+    c->moved_free += counts.value[FS_ABI_MOVED_FREE];
+    c->moved_user += counts.value[FS_ABI_MOVED_USER];
+    c->moved_kernel += counts.value[FS_ABI_MOVED_KERNEL];
+    c->moved_table += counts.value[FS_ABI_MOVED_TABLE];
+    c->failed += counts.value[FS_ABI_MOVED_FAILED];
+    return counts.value[FS_ABI_MOVED_FAILED] > 0 ? FS_ABI_STATUS_PARTIAL : FS_ABI_STATUS_OK;
+}
+
+static enum fs_abi_status do_compact(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    struct compact_request request = { .targets = TARGET_BOOT, .sync = true };
+    uint64_t wanted = q->argument[0] == 0 || q->argument[0] > UINT32_MAX ? UINT32_MAX : q->argument[0];
+
+    if (c->mm->migrate.move == NULL) {
+        return FS_ABI_STATUS_UNSUPPORTED;
+    }
+    for (uint32_t z = 0; z < c->mm->zone_count && a->count < wanted; z++) {
+        struct compact_result result = { 0 };
+
+        request.blocks_wanted = (uint32_t)(wanted - a->count);
+        if (compact_zone(c->mm, &c->mm->zones[z], &request, &result) == MM_OK) {
+            a->count += result.blocks_made;
+        }
+    }
+    return FS_ABI_STATUS_OK;
+}
+
+static uint64_t report_pages(const struct hotplug_report *r)
+{
+    return r->extents * PAGEBLOCK_PAGES + r->single_pages;
+}
+
+/* Block by block from the top, whole ones first; then with what cannot move left behind. */
+static enum fs_abi_status do_shrink(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    uint64_t given = 0, want = q->argument[0];
+
+    if (c->hotplug.give == NULL) {
+        return FS_ABI_STATUS_UNSUPPORTED;
+    }
+    for (unsigned pass = 0; pass < 2 && given < want; pass++) {
+        for (uint32_t b = (uint32_t)(c->mm->end_pfn / PAGEBLOCK_PAGES); b-- > 0 && given < want;) {
+            struct hotplug_report report = { 0 };
+            struct page *blocking = NULL;
+
+            if (!mm_pfn_valid(c->mm, block_pfn(b)) || mm_block(c->mm, b)->offline || mm_block(c->mm, b)->reserved_pages != 0) {
+                continue;
+            }
+            if (c->mm->migrate.move == NULL && mm_block(c->mm, b)->free_pages != PAGEBLOCK_PAGES) {
+                continue;               /* nothing can be moved out of it */
+            }
+            if (memory_offline(c->mm, block_pfn(b), block_pfn(b + 1), pass == 0 ? 0 : OFFLINE_RESIDUAL_OK, &c->hotplug, &report, &blocking) != MM_OK) {
+                /* what it gave before it failed is given */
+            }
+            given += report_pages(&report);
+        }
+    }
+    c->given_pages += given;
+    a->count = given > UINT32_MAX ? UINT32_MAX : (uint32_t)given;
+    return given >= want ? FS_ABI_STATUS_OK : FS_ABI_STATUS_PARTIAL;
+}
+
+static enum fs_abi_status do_grow(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    uint64_t taken = 0, want = q->argument[0] < c->given_pages ? q->argument[0] : c->given_pages;
+
+    if (c->hotplug.take == NULL) {
+        return FS_ABI_STATUS_UNSUPPORTED;
+    }
+    for (uint32_t b = 0; b < c->mm->end_pfn / PAGEBLOCK_PAGES && taken < want; b++) {
+        struct hotplug_report report = { 0 };
+
+        if (mm_pfn_valid(c->mm, block_pfn(b)) && memory_online(c->mm, block_pfn(b), block_pfn(b + 1), &c->hotplug, &report) == MM_EAGAIN) {
+            want = taken + report_pages(&report);       /* the machine has no more */
+        }
+        taken += report_pages(&report);
+    }
+    c->given_pages -= taken < c->given_pages ? taken : c->given_pages;
+    a->count = taken > UINT32_MAX ? UINT32_MAX : (uint32_t)taken;
+    return taken >= q->argument[0] ? FS_ABI_STATUS_OK : FS_ABI_STATUS_PARTIAL;
+}
+
+static bool request_valid(const struct fs_abi_request *q)
+{
+    uint16_t flags = q->op == FS_ABI_QUERY ? FS_ABI_QUERY_EXPORT : q->op == FS_ABI_MOVE ? FS_ABI_MOVE_VERIFY : 0;
+    bool counted = q->op == FS_ABI_MOVE, argued = q->op == FS_ABI_COMPACT || q->op == FS_ABI_SHRINK || q->op == FS_ABI_GROW;
+
+    return (q->flags & ~flags) == 0 && q->reserved == 0 && q->argument[1] == 0 && (argued || q->argument[0] == 0) && (counted || q->count == 0);
+}
+
+static void serve(struct coop *c, uint32_t number)
+{
+    unsigned slot = number % FS_ABI_SLOTS;
+    struct fs_abi_request q;
+    struct fs_abi_response a = { 0 };
+    enum fs_abi_status s = FS_ABI_STATUS_UNSUPPORTED;
+
+    __builtin_memcpy(&q, &c->control->request[slot], sizeof(q));                      /* I1 */
+    a.id = q.id;
+    a.op = q.op;
+    if (q.op >= FS_ABI_QUERY && q.op <= FS_ABI_GROW && !request_valid(&q)) {
+        s = FS_ABI_STATUS_INVALID;
+    } else if (q.op == FS_ABI_QUERY) {
+        s = do_query(c, &q, &a);
+    } else if (q.op == FS_ABI_MOVE) {
+        s = do_move(c, slot, &q, &a);
+    } else if (q.op == FS_ABI_COMPACT) {
+        s = do_compact(c, &q, &a);
+    } else if (q.op == FS_ABI_SHRINK) {
+        s = do_shrink(c, &q, &a);
+    } else if (q.op == FS_ABI_GROW) {
+        s = do_grow(c, &q, &a);
+    }
+    a.status = (uint16_t)s;
+    c->requests++;
+    c->invalid += s == FS_ABI_STATUS_INVALID || s == FS_ABI_STATUS_UNSUPPORTED;
+    __builtin_memcpy(&c->control->response[slot], &a, sizeof(a));
+    c->served = number + 1;
+    __atomic_store_n(&c->control->response_produced, c->served, __ATOMIC_RELEASE);     /* I4 */
+}
+
+static void new_session(struct coop *c, uint32_t session)
+{
+    c->session = session;
+    c->served = 0;
+    c->sessions++;
+    __builtin_memset(c->control->request, 0, sizeof(c->control->request));
+    __builtin_memset(c->control->response, 0, sizeof(c->control->response));
+    c->control->broken = 0;
+    c->control->request_produced = 0;
+    c->control->response_produced = 0;
+    __atomic_store_n(&c->control->session_guest, session, __ATOMIC_RELEASE);
+}
+
+bool coop_poll(struct coop *c)
+{
+    uint32_t session = read_once(&c->control->session_hv), produced;
+
+    if (session != c->session) {
+        new_session(c, session);
+        return true;
+    }
+    produced = read_once(&c->control->request_produced);
+    if (session == 0 || produced == c->served || c->control->broken != 0) {
+        return false;
+    }
+    if (produced - c->served > FS_ABI_SLOTS) {                              /* I3 */
+        c->broken++;
+        c->control->broken = 1;
+        return true;
+    }
+    serve(c, c->served);
+    return true;
+}
