@@ -30,6 +30,7 @@ TOOL_SRC := $(wildcard tools/*.c)
 DRILL_SRC := $(wildcard tools/drill/*.c)
 DRILL_TEST_SRC := $(wildcard tests/drill/test_*.c)
 DRILL_OBJ := $(DRILL_SRC:%.c=$(BUILD)/obj/%.o)
+DRILL_TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/drill/test_%,$(wildcard tests/drill/*.c)))
 TEST_SRC := $(wildcard tests/hv/test_*.c) $(wildcard tests/conform/test_*.c) $(wildcard tests/tools/test_*.c)
 TEST_LIB_SRC := $(filter-out tests/hv/test_%,$(wildcard tests/hv/*.c)) $(filter-out tests/conform/test_% tests/conform/main_%,$(wildcard tests/conform/*.c))
 
@@ -76,7 +77,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(BUILD)/libhv.a
 
 $(BUILD)/obj/tools/drill/%.o $(BUILD)/obj/tests/drill/%.o: CFLAGS_ALL += $(XEN_DEFS) -Itools
 
-$(BUILD)/tests/drill/%: $(BUILD)/obj/tests/drill/%.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(GUEST_CORE_OBJ) $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+$(DRILL_TEST_SRC:%.c=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/%.o $(DRILL_TEST_LIB_OBJ) $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(GUEST_CORE_OBJ) $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) -lcmocka $(HV_LIBS)
 

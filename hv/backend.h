@@ -129,6 +129,7 @@ struct hv_domain {
     uint32_t vcpus;                     /* max vcpu id + 1 */
     uint32_t vcpus_online;
     mfn_t shared_info;                  /* not in the p2m; MFN_NONE where unknown */
+    bool coop;                          /* it moves its own pages (abi.h); the survey's finding, backends leave it false */
 };
 
 /* Frames that a domain's own ring pages and grants name.  gfns, not mfns. */

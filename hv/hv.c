@@ -31,6 +31,7 @@ const struct mover_ops *hv_mover_ops(enum hv_mover m)
     switch (m) {
     case HV_MOVER_PV:  return &mover_pv;
     case HV_MOVER_HAP: return &mover_hap;
+    case HV_MOVER_COOP: return &mover_coop;
     default:           return NULL;
     }
 }

@@ -46,8 +46,10 @@ struct journal;
     X(EVICT_INTENT,      48)                                                         \
     X(EVICT_SAVED,       49)                                                         \
     X(EVICT_RESTORED,    50)                                                         \
-    X(COOP_REQUEST,      56)                                                         \
-    X(COOP_DONE,         57)                                                         \
+    X(COOP_REQUEST,      56)  /* struct coop_move[]: what the guest is asked to move */ \
+    X(COOP_DONE,         57)  /* the round: nothing of it is left to give back */    \
+    X(COOP_RESERVE,      58)  /* struct coop_reserve: frames are about to be added */ \
+    X(COOP_RESERVED,     59)  /* mfn_t[]: new frames, owned, outside the p2m */      \
     X(SWEEP,             60)                                                         \
     X(END,               63)
 

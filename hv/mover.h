@@ -2,7 +2,7 @@
  * mover.h - how the frames of one kind of guest are moved.
  *
  * Owns: struct mover_ops and the context that evacuate.c hands to a mover.
- * mover_pv.c, mover_hap.c (and mover_coop.c) implement it; evacuate.c and
+ * mover_pv.c, mover_hap.c and mover_coop.c implement it; evacuate.c and
  * recover.c call it.  A mover works on one domain at a time and leaves it
  * running, whatever it returns, unless it returns FS_NEEDS_RECOVER or
  * FS_GUEST_GONE.
@@ -64,7 +64,7 @@ struct mover_ops {
     fs_status_t (*recover)(const struct mover_ctx *ctx, uint16_t domid, size_t first, size_t last,
                            struct hv_recover_report *out, struct fs_error *err);
 };
-extern const struct mover_ops mover_pv, mover_hap;
+extern const struct mover_ops mover_pv, mover_hap, mover_coop;
 
 /* Payloads of the journal records that evacuate.c writes. */
 struct journal_begin {

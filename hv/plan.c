@@ -73,7 +73,7 @@ struct hv_plan_domain *plan_domain(struct hv_plan *p, uint16_t domid)
 static enum hv_mover mover_for(const struct hv_domain *d)
 {
     switch (d->kind) {
-    case HV_DOMAIN_PV:  return HV_MOVER_PV;
+    case HV_DOMAIN_PV:  return d->coop ? HV_MOVER_COOP : HV_MOVER_PV;
     case HV_DOMAIN_HAP: return HV_MOVER_HAP;
     default:            return HV_MOVER_NONE;
     }
@@ -270,7 +270,7 @@ static void refuse(struct hv_plan *p, const struct hv_host *host)
 {
     bool pv_frames = p->counts.dom0 > 0;
     for (size_t i = 0; i < p->domain_count; i++) {
-        pv_frames |= p->domains[i].mover == HV_MOVER_PV;
+        pv_frames |= p->domains[i].mover == HV_MOVER_PV || p->domains[i].mover == HV_MOVER_COOP;
     }
     if (host->pcpus < 2 && host->pcpu0_marking_hangs && pv_frames) {
         p->refusal_status = FS_UNSUPPORTED;

@@ -18,8 +18,7 @@
 
 #include "frameshift/assert.h"
 #include "pv_job.h"
-
-#define SCAN_PAGES 16384u
+#include "unused.h"
 
 struct last_round {
     bool intent, reserved, suspend_intent, suspended, state, moves, switched, resumed, released;
@@ -91,125 +90,22 @@ static fs_status_t load_round(struct pv_job *job, const struct last_round *r, st
 
 /* ---- giving back, checked (I3) ----------------------------------------------------- */
 
-struct give_back { mfn_t *list; size_t count, capacity; };
-
-static fs_status_t give_add(struct give_back *g, mfn_t m)
-{
-    if (g->count == g->capacity) {
-        size_t capacity = g->capacity == 0 ? 1024 : g->capacity * 2;
-        mfn_t *grown = realloc(g->list, capacity * sizeof(*grown));
-        if (grown == NULL) {
-            return FS_NO_MEMORY;
-        }
-        g->list = grown;
-        g->capacity = capacity;
-    }
-    g->list[g->count++] = m;
-    return FS_OK;
-}
-
-static int mfn_order(const void *a, const void *b)
-{
-    const mfn_t *x = a, *y = b;
-    return x->n < y->n ? -1 : x->n > y->n;
-}
-
-/* Frames of list that the domain owns and its p2m does not name. */
-static fs_status_t filter_unused(struct pv_job *job, const mfn_t *list, size_t count, const mfn_t *used, size_t used_count,
-                                 struct give_back *out, struct fs_error *err)
-{
-    uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
-    bool *owned = malloc((count + 1) * sizeof(*owned));
-    fs_status_t s = FS_NO_MEMORY;
-    if (types != NULL && flags != NULL && owned != NULL) {
-        s = job->be->ops->types(job->be, job->dom.domid, list, count, types, flags, owned, err);
-    }
-    for (size_t i = 0; i < count && s == FS_OK; i++) {
-        if (owned[i] && (used_count == 0 || bsearch(&list[i], used, used_count, sizeof(mfn_t), mfn_order) == NULL)) {
-            s = give_add(out, list[i]);
-        }
-    }
-    free(types);
-    free(flags);
-    free(owned);
-    return s;
-}
-
-/* I4: scan the machine for frames that the domain owns and that nothing names. */
-static fs_status_t find_orphans(struct pv_job *job, const mfn_t *used, size_t used_count, struct give_back *out, struct fs_error *err)
-{
-    struct mfn_range_set ram = { 0 };
-    struct hv_frame *frames = malloc(SCAN_PAGES * sizeof(*frames));
-    fs_status_t s = frames == NULL ? FS_NO_MEMORY : job->be->ops->ram(job->be, &ram, err);
-    for (size_t r = 0; r < ram.count && s == FS_OK; r++) {
-        for (uint64_t m = ram.ranges[r].start.n; m < ram.ranges[r].end.n && s == FS_OK; m += SCAN_PAGES) {
-            uint64_t end = m + SCAN_PAGES < ram.ranges[r].end.n ? m + SCAN_PAGES : ram.ranges[r].end.n;
-            s = job->be->ops->frames(job->be, (struct mfn_range){ mfn_make(m), mfn_make(end) }, frames, err);
-            for (uint64_t i = m; i < end && s == FS_OK; i++) {
-                const struct hv_frame *f = &frames[i - m];
-                mfn_t at = mfn_make(i);
-                /* The two kinds of owned frames without a pfn that are not ours: Xen's shared pages are refused by decrease. */
-                if (f->owner == HV_FRAME_DOMAIN && f->domid == job->dom.domid && f->gfn == FS_FRAME_NONE &&
-                    f->type == HV_TYPE_NONE && !mfn_eq(at, job->dom.shared_info) && !mfn_set_contains(job->ctx->ranges, at) &&
-                    (used_count == 0 || bsearch(&at, used, used_count, sizeof(mfn_t), mfn_order) == NULL)) {
-                    s = give_add(out, at);
-                }
-            }
-        }
-    }
-    mfn_set_free(&ram);
-    free(frames);
-    return s;
-}
-
-/* Every frame that the guest's p2m names now, sorted. */
-static fs_status_t used_frames(struct pv_job *job, mfn_t **out, size_t *count, struct fs_error *err)
-{
-    struct pv_p2m p2m;
-    *out = NULL;
-    *count = 0;
-    fs_status_t s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &p2m, err);
-    if (s != FS_OK) {
-        return s;
-    }
-    mfn_t *list = malloc((p2m.pfn_count + 1) * sizeof(*list));
-    if (list == NULL) {
-        pv_p2m_free(&p2m);
-        return FS_NO_MEMORY;
-    }
-    for (uint64_t pfn = 0; pfn < p2m.pfn_count; pfn++) {
-        mfn_t m = pv_p2m_get(&p2m, pfn);
-        if (!mfn_is_none(m)) {
-            list[(*count)++] = m;
-        }
-    }
-    qsort(list, *count, sizeof(*list), mfn_order);
-    *out = list;
-    pv_p2m_free(&p2m);
-    return FS_OK;
-}
-
 static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uint64_t *released, struct fs_error *err)
 {
-    mfn_t *used = NULL, *old = NULL;
-    size_t used_count = 0, done = 0;
-    struct give_back give = { 0 }, marked = { 0 };
-    fs_status_t s = used_frames(job, &used, &used_count, err);
+    size_t done = 0;
+    struct frame_set used = { 0 }, give = { 0 }, old = { 0 }, marked = { 0 };
+    fs_status_t s = unused_read_p2m(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &used, err);
     if (s == FS_OK && r->reserved) {
-        s = filter_unused(job, job->reserved, job->reserved_count, used, used_count, &give, err);
+        s = unused_of(job->be, job->dom.domid, job->reserved, job->reserved_count, &used, &give, err);
     } else if (s == FS_OK) {
-        s = find_orphans(job, used, used_count, &give, err);
+        s = unused_search(job->be, &job->dom, job->ctx->ranges, &used, &give, err);         /* I4 */
     }
-    if (s == FS_OK && r->switched) {
-        old = malloc((job->move_count + 1) * sizeof(*old));
-        s = old == NULL ? FS_NO_MEMORY : FS_OK;
-        for (size_t i = 0; i < job->move_count && s == FS_OK; i++) {
-            old[i] = job->moves[i].old;
-        }
-        if (s == FS_OK) {
-            qsort(old, job->move_count, sizeof(*old), mfn_order);
-            s = filter_unused(job, old, job->move_count, used, used_count, &marked, err);
-        }
+    for (size_t i = 0; s == FS_OK && r->switched && i < job->move_count; i++) {
+        s = frame_set_add(&old, job->moves[i].old);
+    }
+    if (s == FS_OK && old.count > 0) {
+        frame_set_sort(&old);
+        s = unused_of(job->be, job->dom.domid, old.list, old.count, &used, &marked, err);
     }
     if (s == FS_OK && marked.count > 0) {
         struct hv_mark_result *marks = calloc(marked.count, sizeof(*marks));
@@ -224,10 +120,10 @@ static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uin
         s = job->be->ops->decrease(job->be, job->dom.domid, give.list, give.count, &done, err);
         *released += done;
     }
-    free(used);
-    free(old);
-    free(give.list);
-    free(marked.list);
+    frame_set_free(&used);
+    frame_set_free(&old);
+    frame_set_free(&give);
+    frame_set_free(&marked);
     return s;
 }
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frameshift/abi.h"
 #include "frameshift/assert.h"
 #include "hv_priv.h"
 #include "pv_p2m.h"
@@ -50,6 +51,13 @@ fs_status_t survey_target(struct hv *hv, const char *target, struct survey *out,
     }
     if (s == FS_OK) {
         s = hv->be->ops->domains(hv->be, &out->domains, &out->domain_count, err);
+    }
+    for (size_t i = 0; s == FS_OK && i < out->domain_count; i++) {
+        struct hv_coop coop;
+        struct fs_error ignored;                        /* I2: one that says it badly is moved like any other */
+        struct hv_domain *d = &out->domains[i];
+        d->coop = d->kind == HV_DOMAIN_PV && hv->be->ops->coop_find != NULL &&
+                  hv->be->ops->coop_find(hv->be, d->domid, &coop, &ignored) == FS_OK && coop.version == FS_ABI_VERSION;
     }
     if (s != FS_OK) {
         survey_free(out);

@@ -1,0 +1,63 @@
+/*
+ * coop_job.h - one guest that moves its own pages, a round at a time (private to mover_coop.c, coop_*.c).
+ *
+ * Owns: struct coop_job.  A round reserves frames, has pages moved to them, looks at what really happened, and gives back
+ * what is of no more use.  It is the unit of recovery, which needs no more than the same look.
+ */
+#ifndef FRAMESHIFT_HV_COOP_JOB_H
+#define FRAMESHIFT_HV_COOP_JOB_H
+
+#include "coop_channel.h"
+#include "mover.h"
+#include "unused.h"
+
+#define COOP_ROUND_PAGES 4096u
+
+struct coop_move { uint64_t pfn; mfn_t from, to; };             /* also the record COOP_REQUEST */
+struct coop_reserve { uint64_t max_pages_before, count; };      /* COOP_RESERVE */
+
+/* One page that is to move. */
+enum coop_state { COOP_TODO, COOP_MOVED, COOP_STAYS };
+struct coop_page { uint64_t pfn; mfn_t mfn; uint8_t state, reason; bool free, shared; uint16_t tries; };
+
+struct coop_job {
+    const struct mover_ctx *ctx;
+    struct hv_backend *be;
+    struct hv_domain dom;
+    struct mover_result *result;
+    struct coop_channel channel;
+    struct coop_page *pages;
+    size_t page_count;
+    /* the round */
+    mfn_t *reserved;
+    size_t reserved_count;
+    struct coop_move *moves;                    /* the i-th goes to reserved[i] */
+    uint32_t *status;                           /* the guest's answers */
+    size_t *page_of, move_count;
+    bool *moved;                                /* what really happened */
+    bool max_raised;
+};
+
+/* ---- coop_round.c ---- */
+fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *err) FS_MUST_CHECK;
+/* Ask the guest for the round's moves; job->status afterwards. FS_TIMEOUT, FS_BAD_INPUT ...: the round may have been done in part. */
+fs_status_t coop_request(struct coop_job *job, bool shared, struct fs_error *err) FS_MUST_CHECK;
+/* By p2m, M2P and owner: job->moved. pre: the guest is idle, for good or because the channel's session says so. */
+fs_status_t coop_look(struct coop_job *job, struct fs_error *err) FS_MUST_CHECK;
+/* Old frames marked and given back, unused new ones too; max_pages as before; the record COOP_DONE. FS_NEEDS_RECOVER. */
+fs_status_t coop_release(struct coop_job *job, struct fs_error *err) FS_MUST_CHECK;
+void coop_round_free(struct coop_job *job);
+
+/* ---- coop_recover.c ---- */
+fs_status_t coop_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first, size_t last, struct hv_recover_report *out,
+                         struct fs_error *err) FS_MUST_CHECK;
+
+static inline uint64_t coop_now(const struct coop_job *job) { return job->be->ops->clock_ns(job->be); }
+static inline uint64_t coop_limit_pfns(const struct mover_ctx *ctx) { return ctx->host.max_mfn * 2 + (1u << 20); }
+static inline uint64_t coop_timeout_ns(const struct mover_ctx *ctx)
+{
+    return ctx->options->suspend_timeout_ns != 0 ? ctx->options->suspend_timeout_ns : 60000000000ull;
+}
+void coop_phase(struct coop_job *job, const char *name, uint64_t *since, uint64_t count);
+
+#endif

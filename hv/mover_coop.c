@@ -1,0 +1,306 @@
+/*
+ * mover_coop.c - guests that move their own pages (frameshift/abi.h): no suspend.
+ *
+ * Owns: which pages are asked for, in which order and how often.
+ * Invariants:
+ *   I1  a frame is asked for only if the guest's p2m and the M2P agree on it and no ring or grant names it.
+ *   I2  every frame of the list ends moved or with a blocker; what the guest says is believed only for the reason.
+ *   I3  the guest runs all the while: an error ends the round by the same look and release as success does, and what is left then is
+ *       recovery's (FS_NEEDS_RECOVER).
+ *   I4  the pages that the guest and the tool share go last, alone: their old frames are ours to let go.
+ * Lock order: none; one guest at a time.
+ * Why free pages last: they move without a copy or a stop, so requests of one sort make few, full stops.
+ * Cost: the guest's; here two p2m reads a round.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coop_job.h"
+#include "frameshift/assert.h"
+#include "pv_p2m.h"
+#include "range.h"
+
+#define TRIES_MAX 12u               /* of a page that is busy */
+#define BUSY_WAIT_NS 2000000ull
+
+/* ---- choosing ---------------------------------------------------------------------- */
+
+static int special_order(const void *a, const void *b)
+{
+    const struct hv_special *x = a, *y = b;
+    return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
+}
+
+static enum fs_reason special_reason(const struct hv_special *list, size_t count, mfn_t m)
+{
+    enum fs_reason reason = FS_REASON_NONE;
+    struct hv_special key = { .mfn = m };
+    const struct hv_special *at = count == 0 ? NULL : bsearch(&key, list, count, sizeof(key), special_order);
+    while (at != NULL && at > list && mfn_eq(at[-1].mfn, m)) {
+        at--;
+    }
+    for (; at != NULL && at < list + count && mfn_eq(at->mfn, m); at++) {
+        switch (at->kind) {                     /* a ring page is also a grant: the ring is the better word */
+        case HV_SPECIAL_XENSTORE: return FS_REASON_XENSTORE_RING;
+        case HV_SPECIAL_CONSOLE:  return FS_REASON_CONSOLE_RING;
+        case HV_SPECIAL_IOREQ:    return FS_REASON_IOREQ;
+        default: reason = FS_REASON_GRANTED; break;
+        }
+    }
+    return reason;
+}
+
+static int page_order(const void *a, const void *b)
+{
+    const struct coop_page *x = a, *y = b;
+    if (x->free != y->free) {
+        return x->free ? 1 : -1;
+    }
+    return x->pfn < y->pfn ? -1 : x->pfn > y->pfn;
+}
+
+/* The pages to move, from the frames of the range (I1). */
+static fs_status_t choose(struct coop_job *job, const struct mover_frame *list, size_t count, struct fs_error *err)
+{
+    struct pv_p2m p2m = { 0 };
+    struct hv_special *specials = NULL;
+    size_t special_count = 0;
+    uint64_t since = coop_now(job);
+    fs_status_t s = pv_p2m_read(job->be, &job->dom, coop_limit_pfns(job->ctx), &p2m, err);
+    bool *free_pages = s == FS_OK ? calloc(p2m.pfn_count + 1, sizeof(*free_pages)) : NULL;
+    job->pages = calloc(count + 1, sizeof(*job->pages));
+    if (s == FS_OK && (free_pages == NULL || job->pages == NULL)) {
+        s = FS_NO_MEMORY;
+    }
+    if (s == FS_OK) {
+        s = job->be->ops->specials(job->be, job->dom.domid, &specials, &special_count, err);
+    }
+    if (s == FS_OK && special_count > 0) {
+        qsort(specials, special_count, sizeof(*specials), special_order);
+    }
+    if (s == FS_OK) {
+        s = coop_read_export(&job->channel, free_pages, p2m.pfn_count, err);
+    }
+    uint64_t exported = 0;
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        struct coop_page p = { .pfn = list[i].gfn, .mfn = list[i].mfn, .state = COOP_STAYS };
+        enum fs_reason reason = special_reason(specials, special_count, p.mfn);
+        if (reason == FS_REASON_NONE && p.pfn == FS_FRAME_NONE) {
+            reason = FS_REASON_XEN_SHARED;
+        } else if (reason == FS_REASON_NONE && (p.pfn >= p2m.pfn_count || !mfn_eq(pv_p2m_get(&p2m, p.pfn), p.mfn))) {
+            reason = FS_REASON_NOT_IN_P2M;
+        }
+        p.reason = (uint8_t)reason;
+        if (reason == FS_REASON_NONE) {
+            p.state = COOP_TODO;
+            p.free = free_pages[p.pfn];
+            p.shared = coop_is_shared(&job->channel, p.pfn);
+            exported += p.free;
+        }
+        job->pages[job->page_count++] = p;
+    }
+    if (s == FS_OK && job->page_count > 1) {
+        qsort(job->pages, job->page_count, sizeof(*job->pages), page_order);
+    }
+    coop_phase(job, "choose", &since, count);
+    mover_phase(job->result->report, "exported-free", 0, exported);
+    free(specials);
+    free(free_pages);
+    pv_p2m_free(&p2m);
+    return s;
+}
+
+/* ---- rounds -------------------------------------------------------------------------- */
+
+static bool due(const struct coop_page *p, bool shared, unsigned pass)
+{
+    return p->state == COOP_TODO && p->shared == shared && p->tries <= pass;
+}
+
+static size_t count_due(const struct coop_job *job, bool shared, unsigned pass)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < job->page_count && n < COOP_ROUND_PAGES; i++) {
+        n += due(&job->pages[i], shared, pass);
+    }
+    return n;
+}
+
+static enum fs_reason reason_of(uint32_t status)
+{
+    switch (status) {
+    case FS_ABI_ENTRY_DMA:     return FS_REASON_FOREIGN_REF;
+    case FS_ABI_ENTRY_STALE:   return FS_REASON_NOT_IN_P2M;
+    case FS_ABI_ENTRY_REFUSED: return FS_REASON_XEN_REFUSED;
+    default:                   return FS_REASON_GUEST_REFUSED;
+    }
+}
+
+/* What the round has brought for each page. */
+static void settle(struct coop_job *job)
+{
+    for (size_t i = 0; i < job->move_count; i++) {
+        struct coop_page *p = &job->pages[job->page_of[i]];
+        p->tries++;
+        if (job->moved[i]) {
+            p->state = COOP_MOVED;
+            job->result->report->moved++;
+        } else if (job->status[i] == FS_ABI_ENTRY_DMA || job->status[i] == FS_ABI_ENTRY_STALE || job->status[i] == FS_ABI_ENTRY_BAD) {
+            p->state = COOP_STAYS;
+        }
+        p->reason = (uint8_t)reason_of(job->status[i]);
+    }
+}
+
+static bool domain_gone(const struct coop_job *job)
+{
+    struct hv_domain now;
+    return job->be->ops->domain(job->be, job->dom.domid, &now, NULL) != FS_OK || now.dying ||
+           memcmp(now.uuid, job->dom.uuid, sizeof(now.uuid)) != 0;
+}
+
+/* After an error in the middle: the guest must be idle before anything is given back (I3). */
+static fs_status_t quiet_again(struct coop_job *job, struct fs_error *err)
+{
+    coop_close(&job->channel);
+    return coop_open(&job->channel, job->be, &job->dom, coop_limit_pfns(job->ctx), coop_timeout_ns(job->ctx), NULL, err);
+}
+
+static fs_status_t end_round(struct coop_job *job, fs_status_t s, struct fs_error *err)
+{
+    struct fs_error second = { "" };
+    fs_status_t end = FS_OK;
+    if (s != FS_OK) {
+        end = job->move_count > 0 ? quiet_again(job, &second) : FS_OK;
+    }
+    for (int i = 0; i < 3 && job->move_count > 0; i++) {
+        end = end == FS_OK || i > 0 ? coop_look(job, s == FS_OK ? err : &second) : end;
+        if (end == FS_OK || end == FS_NO_MEMORY) {
+            break;
+        }
+    }
+    if (end == FS_OK) {
+        settle(job);
+        end = coop_release(job, s == FS_OK ? err : &second);
+    }
+    if (end != FS_OK) {
+        char first[256];
+        if (domain_gone(job)) {
+            return fs_fail(err, FS_GUEST_GONE, "domain %u went away during its move; its frames are free or going", job->dom.domid);
+        }
+        snprintf(first, sizeof(first), "%.*s", (int)sizeof(first) - 1, s == FS_OK || err == NULL ? "" : err->text);
+        char then[256];
+        snprintf(then, sizeof(then), "%.*s", (int)sizeof(then) - 1, s == FS_OK ? (err != NULL ? err->text : "") : second.text);
+        return fs_fail(err, FS_NEEDS_RECOVER, "domain %u runs, but frames of it could not be given back (%s%s%s); run `frameshift recover`",
+                       job->dom.domid, first, first[0] != '\0' ? "; then: " : "", then);
+    }
+    return s;
+}
+
+static fs_status_t run_round(struct coop_job *job, size_t count, bool shared, unsigned pass, struct fs_error *err)
+{
+    fs_status_t s = job->be->ops->domain(job->be, job->dom.domid, &job->dom, err);      /* its count of pages now */
+    if (s != FS_OK) {
+        return s;
+    }
+    s = coop_reserve(job, count, err);
+    for (size_t i = 0; s == FS_OK && i < job->page_count && job->move_count < count; i++) {
+        const struct coop_page *p = &job->pages[i];
+        if (due(p, shared, pass)) {
+            job->page_of[job->move_count] = i;
+            job->moves[job->move_count] = (struct coop_move){ .pfn = p->pfn, .from = p->mfn, .to = job->reserved[job->move_count] };
+            job->move_count++;
+        }
+    }
+    if (s == FS_OK) {
+        s = coop_request(job, shared, err);
+    }
+    s = end_round(job, s, err);
+    coop_round_free(job);
+    return s;
+}
+
+/* Pages that were busy are tried again; a pass takes each at most once. */
+static fs_status_t run_passes(struct coop_job *job, bool shared, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+    for (unsigned pass = 0; pass < TRIES_MAX && s == FS_OK; pass++) {
+        size_t n;
+        if (pass > 0 && count_due(job, shared, pass) > 0) {
+            s = job->be->ops->coop_wait(job->be, job->dom.domid, BUSY_WAIT_NS << (pass < 6 ? pass : 6), err);
+        }
+        while (s == FS_OK && !mover_interrupted(job->ctx) && (n = count_due(job, shared, pass)) > 0) {
+            s = run_round(job, shared && n > FS_ABI_LIST_MAX ? FS_ABI_LIST_MAX : n, shared, pass, err);
+        }
+    }
+    return s;
+}
+
+static fs_status_t block_rest(struct coop_job *job)
+{
+    fs_status_t s = FS_OK;
+    for (size_t i = 0; i < job->page_count && s == FS_OK; i++) {
+        const struct coop_page *p = &job->pages[i];
+        if (p->state != COOP_MOVED) {
+            enum fs_reason reason = p->reason == FS_REASON_NONE ? FS_REASON_GUEST_REFUSED : (enum fs_reason)p->reason;
+            s = mover_block(job->result, p->mfn, p->pfn, job->dom.domid, reason);
+        }
+    }
+    return s;
+}
+
+/* p99 of the stops, in the guest's words; no more than the longest. */
+static fs_status_t ask_stops(struct coop_job *job, struct fs_error *err)
+{
+    struct fs_abi_request q = { .op = FS_ABI_QUERY };
+    struct fs_abi_response a;
+    coop_send(&job->channel, &q, NULL);
+    fs_status_t s = coop_receive(&job->channel, &a, NULL, MFN_NONE, err);
+    if (s == FS_OK && a.value[FS_ABI_QUERIED_STOP_P99_NS] <= a.value[FS_ABI_QUERIED_STOP_LONGEST_NS]) {
+        job->result->report->p99_pause_ns = a.value[FS_ABI_QUERIED_STOP_P99_NS];
+    }
+    return s;
+}
+
+static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+                             struct mover_result *result, struct fs_error *err)
+{
+    struct coop_job job = { .ctx = ctx, .be = ctx->be, .dom = *dom, .result = result };
+    if (dom->paused || dom->shutdown) {
+        return fs_fail(err, FS_REFUSED, "domain %u (%s) is %s and cannot move its pages: unpause it, or exclude it",
+                       dom->domid, dom->name, dom->paused ? "paused" : "shut down");
+    }
+    uint64_t since = coop_now(&job);
+    fs_status_t s = coop_open(&job.channel, ctx->be, &job.dom, coop_limit_pfns(ctx), coop_timeout_ns(ctx), ctx->interrupted, err);
+    coop_phase(&job, "handshake", &since, 1);
+    if (s == FS_OK) {
+        s = choose(&job, list, count, err);
+    }
+    if (s == FS_OK) {
+        s = run_passes(&job, false, err);
+    }
+    if (s == FS_OK) {
+        s = run_passes(&job, true, err);                                        /* I4 */
+    }
+    if (s == FS_OK) {
+        s = ask_stops(&job, err);
+    }
+    if (s == FS_OK && mover_interrupted(ctx)) {
+        s = fs_fail(err, FS_INTERRUPTED, "stopped by a signal while domain %u moved its pages; what has moved stays moved", dom->domid);
+    }
+    if (s == FS_OK) {
+        s = block_rest(&job);
+    }
+    result->report->blocked = result->blocker_count;
+    coop_close(&job.channel);
+    free(job.pages);
+    return s;
+}
+
+const struct mover_ops mover_coop = {
+    .name = "coop",
+    .id = HV_MOVER_COOP,
+    .move = coop_move,
+    .recover = coop_recover,
+};
