@@ -2,6 +2,7 @@
 #
 #   guest/lib, guest/mm      freestanding: no header but the compiler's and ours
 #   guest/arch/hosted        the machine as a process, for tests and benches
+#   guest/arch/xen           the machine as a PV guest: build/guest/frameshift-guest.elf
 #   tests/guest/test_*.c     unit tests     tests/bench/*.c     replay, alloc
 
 GUEST_CORE_SRC := $(wildcard guest/lib/*.c) $(wildcard guest/mm/*.c)
@@ -21,7 +22,10 @@ GUEST_TEST_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node
 
 GUEST_CC_INCLUDE := $(shell $(CC) -print-file-name=include)
 GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude
-GUEST_FREESTANDING = -ffreestanding -nostdinc -isystem $(GUEST_CC_INCLUDE)
+# The PV kernel links the very objects that the tests run, so they keep to what a kernel may do: nothing below the stack pointer,
+# where Xen pushes frames, and no vector registers, which nobody saves.
+GUEST_KERNEL_FLAGS := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),-mno-red-zone -mgeneral-regs-only -fno-stack-protector)
+GUEST_FREESTANDING = -ffreestanding -nostdinc -isystem $(GUEST_CC_INCLUDE) $(GUEST_KERNEL_FLAGS)
 
 $(BUILD)/obj/guest/mm/%.o: guest/mm/%.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
@@ -107,3 +111,27 @@ $(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
 	$(CC) $(SAN) -shared -o $@ $^ -lpthread
 
 -include $(GUEST_PIC_OBJ:.o=.d) $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.d)
+
+# The PV kernel, for x86-64 and without sanitizers, which need a C library. Xen's headers come after the compiler's own.
+GUEST_XEN_SRC := $(wildcard guest/arch/xen/*.c guest/arch/xen/*.S)
+GUEST_XEN_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(GUEST_XEN_SRC)))
+GUEST_XEN_FLAGS = $(GUEST_FREESTANDING) -idirafter /usr/include -D__XEN_INTERFACE_VERSION__=0x00040d00
+GUEST_KERNEL := $(BUILD)/guest/frameshift-guest.elf
+ifneq ($(GUEST_KERNEL_FLAGS),)
+ifeq ($(strip $(SAN)),)
+all: $(GUEST_KERNEL)
+endif
+endif
+
+$(BUILD)/obj/guest/arch/xen/%.o: guest/arch/xen/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_XEN_FLAGS) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/guest/arch/xen/%.o: guest/arch/xen/%.S Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) -MMD -MP -idirafter /usr/include $(CFLAGS) -c -o $@ $<
+
+$(GUEST_KERNEL): $(GUEST_XEN_OBJ) $(GUEST_CORE_OBJ) guest/arch/xen/kernel.lds
+	@mkdir -p $(@D)
+	$(LD) -static --no-dynamic-linker -z noexecstack -z max-page-size=4096 --build-id=none \
+		-T guest/arch/xen/kernel.lds -o $@ $(filter %.o,$^)

@@ -48,6 +48,14 @@ kinds)
     boot tests/drill/kinds.sh --nodes 1024,512,512,128 --env NODE_COUNT=3 --env EVICT=1 \
         --guest "disk1,pv,160,1,node=1,load=disk,cmdline=$LOAD" --guest "balloon1,pv,192,1,node=1,cmdline=$LOAD"
     ;;
+guest-kernel)
+    KERNEL=load=none,kernel=$BUILD/guest/frameshift-guest.elf
+    boot tests/drill/guest-kernel.sh --nodes 1024,768 --guest "pv1,pv,128,1,cmdline=$LOAD" \
+        --guest "fg16,pv,16,1,$KERNEL" --guest "fg64,pv,64,1,$KERNEL,cmdline=seed=2" --guest "fglinger200,pv,200,1,$KERNEL,cmdline=linger=40" \
+        --guest "fgplantbyte,pv,16,1,$KERNEL,cmdline=plant=byte" --guest "fgplanttrap,pv,16,1,$KERNEL,cmdline=plant=trap" \
+        --guest "fgplantstack,pv,16,1,$KERNEL,cmdline=plant=stack" \
+        --guest "fgplantsilent,pv,16,1,$KERNEL,cmdline=plant=silent"
+    ;;
 *)
     echo "test.sh: no test \"$1\"" >&2
     exit 2

@@ -27,7 +27,7 @@ guest_add() {
     [[ $name =~ ^[A-Za-z][A-Za-z0-9_-]{0,30}$ ]] || usage_error "--guest $spec: bad name '$name'"
     [[ " ${GUEST_NAMES[*]} " != *" $name "* ]] || usage_error "--guest $spec: there is already a guest '$name'"
     [[ $type == pv || $type == pvh ]] || usage_error "--guest $spec: type is pv or pvh, not '$type'"
-    is_count "$mem" && ((mem >= 64)) || usage_error "--guest $spec: memory '$mem' is not a number of MiB of 64 or more"
+    is_count "$mem" && ((mem >= 4)) || usage_error "--guest $spec: memory '$mem' is not a number of MiB of 4 or more"
     is_count "$vcpus" && ((vcpus <= 64)) || usage_error "--guest $spec: '$vcpus' is not a number of vCPUs"
     for field in "${fields[@]:4}"; do
         [[ $field == *=* ]] || usage_error "--guest $spec: '$field' is not key=value"
@@ -44,6 +44,7 @@ guest_add() {
             *) usage_error "--guest $spec: unknown key '$key'" ;;
         esac
     done
+    [[ -n $kernel ]] || ((mem >= 64)) || usage_error "--guest $spec: the stock kernel needs 64 MiB or more, not $mem"
     [[ -z $maxmem ]] || ((maxmem >= mem)) || usage_error "--guest $spec: maxmem $maxmem is below memory $mem"
     [[ $load == disk && -z $disk ]] && disk=16
     if [[ -n $node ]]; then

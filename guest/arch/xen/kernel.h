@@ -1,0 +1,79 @@
+/*
+ * kernel.h - what the files of the PV kernel share: addresses, and each file's functions.
+ *
+ * Where things lie (a slot of the top table is 512 GiB):
+ *   0xffff800000000000  Xen: the machine-to-physical table first (slots 256 to 271 are Xen's)
+ *   0xffff880000000000  DIRECT_BASE: all memory, pfn 0 first; page tables and the image's text and constants read-only
+ *   0xffff900000000000  P2M_BASE: the p2m, one mfn a pfn (registered in shared_info)
+ *   0xffffffff80000000  virt_base: the image
+ */
+#ifndef GUEST_ARCH_XEN_KERNEL_H
+#define GUEST_ARCH_XEN_KERNEL_H
+
+#include <stdbool.h>
+#include "hypercall.h"
+#include "../arch.h"
+#include "frameshift/compiler.h"
+
+#define DIRECT_BASE 0xffff880000000000ull
+#define P2M_BASE    0xffff900000000000ull
+
+extern char virt_base[], image_start[], text_end[], rodata_end[], image_end[], stack_guard[], kernel_stack_top[];
+
+/* start.c */
+extern struct start_info *start_info;               /* through whichever mapping is valid */
+extern struct shared_info *shared_info;             /* NULL until it is mapped */
+FS_NORETURN void kernel_shutdown(unsigned reason);  /* SHUTDOWN_*; what was printed leaves first */
+FS_NORETURN FS_COLD void kernel_panic(const char *words);
+FS_NORETURN FS_COLD void kernel_panic_number(const char *words, uint64_t n);
+/* The value of "name=" on the command line, a decimal number; otherwise if it is not there. */
+uint64_t option_number(const char *name, uint64_t otherwise);
+/* Is "name=word" on the command line? */
+bool option_is(const char *name, const char *word);
+
+/* console.c */
+void console_open(void *ring, evtchn_port_t port);  /* until then only Xen's console is there */
+void console_moved(void *ring);                     /* the ring is mapped elsewhere now */
+void console_drain(uint64_t limit_ns);              /* until the other side has read all of it, or the time is over */
+void print(const char *words);
+void print_number(const char *words, uint64_t n);   /* "words=n" */
+void print_line(const char *words);
+
+/* traps.c */
+void traps_init(void);
+bool probe_write(uint64_t *at, uint64_t value);     /* head.S: false where the write faults */
+extern uint64_t probe_faults;                       /* how often it did */
+
+/* memory.c */
+struct boot_memory {
+    uint64_t pages;                                 /* all memory: pfns [0, pages) */
+    uint64_t boot_end;                              /* the builder's last page + 1 */
+    uint64_t table_start, table_end;                /* the kernel's own page tables */
+    uint64_t next;                                  /* boot allocator: [table_end, next) is taken */
+    uint64_t old_start, old_end;                    /* the builder's page tables: free once memory_own_tables() is done */
+};
+extern struct boot_memory boot_memory;
+void m2p_open(void);                                /* first of all */
+void p2m_open(void);                                /* when start_info was checked */
+uint64_t memory_m2p(uint64_t mfn);                  /* what M2P says: of a frame of anybody's */
+/* Check the p2m against M2P, build tables for all memory, switch to them, release the builder's. start_info is known;
+ * boot_top is the builder's stack. Panics where Xen refuses. */
+void memory_own_tables(uint64_t boot_top);
+void *memory_boot_alloc(void *ctx, size_t bytes, size_t align);     /* for struct mm_config */
+/* The p2m and the M2P agree for every pfn? Returns how many do not. */
+uint64_t memory_p2m_faults(void);
+uint64_t memory_mfn(uint64_t pfn);
+uint64_t memory_pfn(uint64_t mfn);                  /* FS_FRAME_NONE: not ours */
+static inline void *direct_map(uint64_t pfn)
+{
+    return (void *)(uintptr_t)(DIRECT_BASE + pfn * FS_PAGE_BYTES);
+}
+/* The rights of a page in the direct map. 0 or -errno. */
+int64_t memory_protect(uint64_t pfn, bool writable);
+/* Entries of the direct map: to the frames that the p2m names, writable, or none. 0 or -errno. */
+int64_t memory_map(uint64_t pfn, uint64_t pages, bool present);
+void memory_set_mfn(uint64_t pfn, uint64_t mfn);    /* the p2m only; ~0: none */
+uint64_t memory_root_mfn(void);
+extern uint64_t pte_nx;                             /* ARCH_PTE_NOEXEC, or 0 where the processor has none */
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * reservation.c - frames that this guest gives back to Xen, and gets again.
+ *
+ * Owns: struct hotplug_ops of this machine.
+ * Invariants:
+ *   I1  a pfn without a frame has ~0 in the p2m and no entry in the direct map; it gets its frame first, then the entry.
+ *   I2  all pages of a call change or none: what Xen did only in part is undone.
+ * Lock order: none (one vCPU).
+ * Why: hotplug.c knows what may go; Xen wants a list of machine frames, not mapped anywhere, and hands out others later.
+ *   Machine frames behind a whole pageblock are seldom in one piece, so extents are single pages.
+ * Cost: a pageblock is eight batches of entries and one or two calls.
+ */
+#include "reservation.h"
+
+static uint64_t frames[PAGEBLOCK_PAGES];
+
+static int64_t reserve(unsigned command, uint64_t count)
+{
+    struct xen_memory_reservation r = { .nr_extents = count, .extent_order = 0, .domid = DOMID_SELF };
+
+    set_xen_guest_handle(r.extent_start, (xen_pfn_t *)frames);
+    return hv_memory(command, &r);
+}
+
+/* Frames under [pfn, pfn + count) again. Returns how many, from the first on, got one. */
+static uint64_t populate(uint64_t pfn, uint64_t count)
+{
+    int64_t got;
+
+    for (uint64_t i = 0; i < count; i++) {
+        frames[i] = pfn + i;
+    }
+    got = reserve(XENMEM_populate_physmap, count);      /* names the new frames in the list, and writes M2P */
+    got = got > 0 ? got : 0;
+    for (uint64_t i = 0; i < (uint64_t)got; i++) {
+        memory_set_mfn(pfn + i, frames[i]);
+    }
+    if (got > 0 && memory_map(pfn, (uint64_t)got, true) != 0) {
+        kernel_panic_number("Xen does not map the frames that it gave", pfn);
+    }
+    return (uint64_t)got;
+}
+
+/* The frames of [pfn, pfn + count) go. Returns how many, from the first on, went. */
+static uint64_t release(uint64_t pfn, uint64_t count)
+{
+    int64_t gone;
+
+    if (memory_map(pfn, count, false) != 0) {
+        kernel_panic_number("Xen does not unmap a page of our own", pfn);
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        frames[i] = memory_mfn(pfn + i);
+    }
+    gone = reserve(XENMEM_decrease_reservation, count);
+    gone = gone > 0 ? gone : 0;
+    for (uint64_t i = 0; i < (uint64_t)gone; i++) {
+        memory_set_mfn(pfn + i, ~0ull);
+    }
+    if ((uint64_t)gone < count && memory_map(pfn + (uint64_t)gone, count - (uint64_t)gone, true) != 0) {
+        kernel_panic_number("Xen does not map a page that was ours all the time", pfn);
+    }
+    return (uint64_t)gone;
+}
+
+static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
+{
+    uint64_t count = 1ull << order, gone = release(pfn.n, count);
+    uint64_t *pages = ctx;
+
+    if (gone < count) {                                 /* I2 */
+        if (gone > 0 && populate(pfn.n, gone) != gone) {
+            kernel_panic_number("frames that went by mistake do not come back", pfn.n);
+        }
+        return MM_EAGAIN;
+    }
+    *pages += count;
+    return MM_OK;
+}
+
+static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
+{
+    uint64_t count = 1ull << order, got = populate(pfn.n, count);
+    uint64_t *pages = ctx;
+
+    if (got < count) {                                  /* I2 */
+        if (got > 0 && release(pfn.n, got) != got) {
+            kernel_panic_number("Xen does not take frames back", pfn.n);
+        }
+        return MM_EAGAIN;
+    }
+    *pages -= count;
+    return MM_OK;
+}
+
+struct hotplug_ops reservation_ops(uint64_t *given_pages)
+{
+    return (struct hotplug_ops){ .give = give, .take = take, .ctx = given_pages };
+}
+
+uint64_t reservation_pages(void)
+{
+    domid_t self = DOMID_SELF;
+    int64_t pages = hv_memory(XENMEM_current_reservation, &self);
+
+    if (pages < 0) {
+        kernel_panic_number("Xen does not say how much memory we have", (uint64_t)-pages);
+    }
+    return (uint64_t)pages;
+}
