@@ -180,7 +180,7 @@ static fs_status_t check(struct hap_job *job, struct batch *b, size_t n, struct 
     return FS_OK;
 }
 
-/* The frame at which the machine refused stays; the rest of its batch is tried again. */
+/* The frame at which the machine refused twice stays; the rest of its batch is tried again. */
 static void refused(struct hap_job *job, struct batch *b, size_t at)
 {
     for (size_t i = 0, k = 0; i < b->count; i++) {
@@ -221,6 +221,11 @@ static fs_status_t within_pause(struct hap_job *job, struct batch *b, size_t *sw
     }
     if (n > 0) {
         st = job->ops->remap(job->be, job->domid, b->from, b->to, n, &done, err);       /* I3 */
+    }
+    if (st == FS_REFUSED && done < n) {             /* a refusal may be of the moment: a frame stays by its second one */
+        size_t more = 0;
+        st = job->ops->remap(job->be, job->domid, b->from + done, b->to + done, n - done, &more, err);
+        done += more;
     }
     *switched = done;
     at = part(job, "swap.remap", at, done);

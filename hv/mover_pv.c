@@ -152,6 +152,7 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
 
 /* Which low 16 bits of a frame number occur among the page tables: nearly every data page is rejected by one look, where a
  * search a page would be the longest part of choosing. */
+#define LOOKS_MAX 3u                 /* at a running guest that seems to map a foreign frame */
 #define FRAME_BITS 65536u
 
 static uint64_t *frame_bits(const struct pv_job *job)
@@ -443,12 +444,11 @@ static void account_stop(struct pv_job *job)
     mover_event(job->ctx, EV_RESUME, job->dom.domid, blackout, job->move_count, NULL);
 }
 
-/* How many frames the next round will hold: reads the p2m while the guest runs.  And refuse a guest whose page tables Xen
- * would not validate again (I5). */
-static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size_t *pages, struct fs_error *err)
+/* How many frames the next round will hold: reads the p2m while the guest runs. *foreign: a frame that its tables lead to, not its own. */
+static fs_status_t look_at_running(struct pv_course *course, struct pv_job *job, size_t *pages, mfn_t *foreign, struct fs_error *err)
 {
     bool more;
-    mfn_t foreign;
+    pv_p2m_free(&job->p2m);
     fs_status_t s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
     if (s != FS_OK) {
         return s;
@@ -458,10 +458,20 @@ static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size
         return FS_OK;
     }
     s = pv_capture_tables(job, err);
-    if (s == FS_OK) {
-        s = pv_tables_find_foreign(job->be, &job->dom, &job->tables, &job->p2m, &foreign, err);
+    return s == FS_OK ? pv_tables_find_foreign(job->be, &job->dom, &job->tables, &job->p2m, foreign, err) : s;
+}
+
+/* And refuse a guest whose page tables Xen would not validate again (I5). */
+static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size_t *pages, struct fs_error *err)
+{
+    mfn_t foreign = MFN_NONE;
+    fs_status_t s = look_at_running(course, job, pages, &foreign, err);
+    /* A frame that the p2m calls the guest's own was, a moment ago: it gave it back between two of our looks.  A driver domain's
+     * mapping is not in the p2m so, and stays. */
+    for (unsigned i = 1; i < LOOKS_MAX && s == FS_OK && *pages > 0 && !mfn_is_none(foreign) && pv_p2m_names(&job->p2m, foreign); i++) {
+        s = look_at_running(course, job, pages, &foreign, err);
     }
-    if (s == FS_OK && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
+    if (s == FS_OK && *pages > 0 && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
         s = refuse_driver_domain(job, foreign, err);
     }
     return s;

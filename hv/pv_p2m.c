@@ -260,6 +260,16 @@ mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn)
     return (e & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) != 0 ? MFN_NONE : mfn_make(e);
 }
 
+bool pv_p2m_names(const struct pv_p2m *p, mfn_t m)
+{
+    for (uint64_t pfn = 0; pfn < p->pfn_count; pfn++) {
+        if (mfn_eq(pv_p2m_get(p, pfn), m)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool pv_p2m_has_foreign(const struct pv_p2m *p)
 {
     for (uint64_t pfn = 0; pfn < p->pfn_count; pfn++) {

@@ -38,6 +38,8 @@ void pv_p2m_free(struct pv_p2m *p);
 mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn);
 /* Does the guest say that it has mapped frames of other domains? */
 bool pv_p2m_has_foreign(const struct pv_p2m *p);
+/* Does an entry call m the guest's own frame?  O(pfns) */
+bool pv_p2m_names(const struct pv_p2m *p, mfn_t m);
 /* Is m one of the frames that hold the list (pages, top, mids)? */
 bool pv_p2m_is_page(const struct pv_p2m *p, mfn_t m);
 

@@ -34,8 +34,13 @@ static void expect_drill(const struct hv_drill_options *o, struct hv_drill_repor
     struct fs_error err = { "" };
     fs_status_t s = hv_drill(o, r, &err);
     if (s != FS_OK) {
-        fail_msg("%s: %s\nrepeat: frameshift drill --seed %llu --dimms %ux%llu%s%s%s%s --fail-call %llu", fs_status_name(s), err.text,
-                 (unsigned long long)o->seed, o->dimms, (unsigned long long)o->dimm_mib, o->evict ? " --evict" : "",
+        char guests[256] = "";
+        for (size_t i = 0; i < o->guest_count; i++) {
+            size_t used = strlen(guests);
+            (void)snprintf(guests + used, sizeof(guests) - used, " --guest %s", o->guests[i]);
+        }
+        fail_msg("%s: %s\nrepeat: frameshift drill --seed %llu --dimms %ux%llu%s%s%s%s%s --fail-call %llu", fs_status_name(s), err.text,
+                 (unsigned long long)o->seed, o->dimms, (unsigned long long)o->dimm_mib, guests, o->evict ? " --evict" : "",
                  o->max_blackout_ns ? " --max-blackout 2ms" : "", o->max_pause_ns ? " --max-pause 200us" : "", o->threads ? " --threads" : "",
                  (unsigned long long)o->fail_call);
     }

@@ -415,6 +415,75 @@ static void evict_gets_no_frame_of_the_range(void **state)
     assert_true(let_go > 0);
 }
 
+/* A guest that runs gives a page back between two looks at its p2m, tables and M2P: that is no frame of another domain. */
+static void balloon_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    struct let_go *l = arg;
+    (void)call;
+    if (op == EMB_OP_m2p && l->pages < 3 && emb_guest_balloon_out(m, l->domid) != UINT64_MAX) {
+        l->pages++;
+    }
+}
+
+static void pv_a_page_given_back_is_not_foreign(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t held;
+        world_make(&w, seed, HV_DOMAIN_PV);
+        struct let_go l = { .domid = w.domid };
+        struct emb_fault_plan plan = { .hook_call = UINT64_MAX, .hook = balloon_hook, .hook_arg = &l };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        emb_fault_arm(w.m, NULL);
+        assert_int_equal(s, FS_PARTIAL);
+        assert_int_equal(l.pages, 3);
+        for (size_t i = 0; i < r.domain_count; i++) {
+            if (r.domains[i].status != FS_OK) {
+                fail_msg("seed %llu: %s", (unsigned long long)seed, r.domains[i].error);
+            }
+        }
+        uint64_t left = emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held);
+        assert_int_equal(left, held);
+        sane(&w, "balloon while looked at", 0, false);
+        hv_report_free(&r);
+        world_end(&w);
+    }
+}
+
+/* A refusal that does not come again costs no frame, wherever in a batch it is. */
+static void hap_refused_once(void **state)
+{
+    (void)state;
+    for (unsigned partial = 0; partial < 2; partial++) {
+        bool more = true;
+        for (uint64_t n = 1; more; n++) {
+            struct world w;
+            struct hv_report r = { 0 };
+            struct fs_error err = { "" };
+            uint64_t held;
+            world_make(&w, 5, HV_DOMAIN_HAP);
+            struct emb_fault_plan plan = { .fail_call = n, .only_op = true, .op = EMB_OP_remap, .partial = partial };
+            emb_fault_arm(w.m, &plan);
+            fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+            more = emb_fault_fired(w.m) > 0;
+            emb_fault_arm(w.m, NULL);
+            assert_int_equal(s, FS_PARTIAL);
+            uint64_t left = emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held);
+            if (left != held) {
+                fail_msg("remap %llu refused once: %llu frames stay, %llu of them held", (unsigned long long)n, (unsigned long long)left,
+                         (unsigned long long)held);
+            }
+            sane(&w, "remap refused once, call", n, false);
+            hv_report_free(&r);
+            world_end(&w);
+        }
+    }
+}
+
 /* The tool was killed, then the guest went away too: recovery has nothing to do for it, and says so. */
 static void pv_gone_before_recovery(void **state)
 {
@@ -454,6 +523,8 @@ int main(void)
         cmocka_unit_test(pv_offered_grants_and_ldt),
         cmocka_unit_test(pv_a_driver_domain_survives),
         cmocka_unit_test(evict_gets_no_frame_of_the_range),
+        cmocka_unit_test(pv_a_page_given_back_is_not_foreign),
+        cmocka_unit_test(hap_refused_once),
         cmocka_unit_test(hap_undisturbed),
         cmocka_unit_test(pv_each_call_fails),
         cmocka_unit_test(hap_each_call_fails),
