@@ -131,7 +131,7 @@ $(BUILD)/obj/guest/arch/xen/%.o: guest/arch/xen/%.S Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) -MMD -MP -idirafter /usr/include $(CFLAGS) -c -o $@ $<
 
-$(GUEST_KERNEL): $(GUEST_XEN_OBJ) $(GUEST_CORE_OBJ) guest/arch/xen/kernel.lds
+$(GUEST_KERNEL): $(GUEST_XEN_OBJ) $(BUILD)/libguest.a guest/arch/xen/kernel.lds
 	@mkdir -p $(@D)
 	$(LD) -static --no-dynamic-linker -z noexecstack -z max-page-size=4096 --build-id=none \
-		-T guest/arch/xen/kernel.lds -o $@ $(filter %.o,$^)
+		-T guest/arch/xen/kernel.lds -o $@ $(filter %.o,$^) $(filter %.a,$^)
