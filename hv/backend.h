@@ -180,6 +180,7 @@ struct hv_frame_refs {
     uint16_t domid;                     /* owner, FS_DOMID_XEN, or FS_DOMID_NONE */
     uint64_t count;                     /* the allocation's own reference and mappings by us included */
     uint64_t type_count;
+    uint8_t type;                       /* the machine's own code of its use, for messages: Xen's PGT_*, 0 none, 7 writable */
 };
 
 /* Where a guest's shared pages are, as it says. */
@@ -269,9 +270,9 @@ struct hv_backend_ops {
     fs_status_t (*copy)(struct hv_backend *be, uint16_t domid, const struct hv_copy *list, size_t count, struct fs_error *err);
 
     /* -- PV tables and vCPUs -- */
+    /* pin, m2p_set: [mt] for disjoint frames; a pin may meet a table that another thread's pin is validating. */
     fs_status_t (*unpin)(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, struct fs_error *err);
     fs_status_t (*pin)(struct hv_backend *be, uint16_t domid, const struct hv_pin *pins, size_t count, struct fs_error *err);
-    /* [mt] for disjoint frames. */
     fs_status_t (*m2p_set)(struct hv_backend *be, uint16_t domid, const struct hv_m2p_set *list, size_t count, struct fs_error *err);
     fs_status_t (*vcpu_save)(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct hv_pv_vcpu *out, struct fs_error *err);
     fs_status_t (*vcpu_reset)(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct fs_error *err);
@@ -306,8 +307,8 @@ struct hv_backend_ops {
      * milliseconds a frame, so ask about few. */
     fs_status_t (*frame_refs)(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
 
-    /* Optional, all three or none: which gfns of a HAP domain grants permit access to, asked again and again at little cost
-     * (within pauses).  Between begin and end the domain's grant table stays mapped: end before the domain is to go.
+    /* Optional, all three or none: which gfns of a HAP domain, or mfns of a PV one, grants permit access to, asked again and
+     * again at little cost (within pauses; as the guest wrote them, so any number may occur).  Between begin and end the domain's grant table stays mapped: end before the domain is to go.
      * read: *gfns is the watch's own, in no order, valid until the next call with it. */
     fs_status_t (*grants_begin)(struct hv_backend *be, uint16_t domid, struct hv_grants **out, struct fs_error *err);
     fs_status_t (*grants_read)(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err);

@@ -2,7 +2,7 @@
  * hap_held.c - which frames of a translated guest Xen itself holds, known before anything moves.
  *
  * Owns: the list of candidates (job->held), the scans that fill it, and what becomes of each
- * candidate.  The questions to the machine are hap_refs.c's, the shapes hap_shape.c's.
+ * candidate.  The questions to the machine are hap_refs.c's, the shapes held_shape.c's.
  *
  * The problem: for a translated domain Xen keeps three kinds of guest page mapped from
  * registration until the domain ends: vcpu_info, FIFO event array pages, FIFO control
@@ -31,6 +31,7 @@
 
 #include "frameshift/assert.h"
 #include "hap_priv.h"
+#include "held_shape.h"
 
 #define PIECE_PAGES 512u
 #define CANDIDATES_MAX 200000u
@@ -39,7 +40,7 @@
 static fs_status_t look(struct hap_job *job, uint64_t gfn, uint32_t index, const uint8_t *page, struct fs_error *err)
 {
     struct hap_held *h = &job->held;
-    struct hap_candidate c = { .gfn = gfn, .index = index, .kinds = (uint8_t)hap_shape(page, PORT_LIMIT) };
+    struct hap_candidate c = { .gfn = gfn, .index = index, .kinds = (uint8_t)held_shape(page, PORT_LIMIT) };
 
     if (c.kinds == 0) {
         return FS_OK;
@@ -54,9 +55,9 @@ static fs_status_t look(struct hap_job *job, uint64_t gfn, uint32_t index, const
         h->list = grown;
         h->capacity = capacity;
     }
-    c.likely = (uint8_t)((hap_shape_array(page) ? HAP_KIND_ARRAY : 0) | (hap_shape_vcpu_likely(page) ? HAP_KIND_VCPU : 0)
-                         | (hap_shape_control(page, hap_ports_limit(h->ports)) ? HAP_KIND_CONTROL : 0));
-    c.array_agrees = c.kinds & HAP_KIND_ARRAY && hap_ports_agree(h->ports, page);
+    c.likely = (uint8_t)((held_shape_array(page) ? HELD_ARRAY : 0) | (held_shape_vcpu_likely(page) ? HELD_VCPU : 0)
+                         | (held_shape_control(page, hap_ports_limit(h->ports)) ? HELD_CONTROL : 0));
+    c.array_agrees = c.kinds & HELD_ARRAY && hap_ports_agree(h->ports, page);
     c.mfn = index == HAP_NO_INDEX ? FS_FRAME_NONE : job->list[index].mfn.n;
     h->list[h->count++] = c;
     return FS_OK;
@@ -241,8 +242,8 @@ static fs_status_t resolve_rest(struct hap_job *job, size_t first, struct fs_err
 
 static enum fs_reason reason_of(const struct hap_candidate *c)
 {
-    return c->kinds & HAP_KIND_VCPU ? FS_REASON_VCPU_INFO
-         : c->kinds & HAP_KIND_CONTROL ? FS_REASON_EVTCHN_CONTROL : FS_REASON_EVTCHN_ARRAY;
+    return c->kinds & HELD_VCPU ? FS_REASON_VCPU_INFO
+         : c->kinds & HELD_CONTROL ? FS_REASON_EVTCHN_CONTROL : FS_REASON_EVTCHN_ARRAY;
 }
 
 fs_status_t hap_held_find(struct hap_job *job, struct fs_error *err)
@@ -293,8 +294,8 @@ bool hap_held_sets_aside(const struct hap_job *job, const void *page)
 {
     const struct hap_held *h = &job->held;
 
-    return (!h->controls_closed && hap_shape_control(page, PORT_LIMIT)) || hap_shape_array(page)
-        || (!h->vcpus_closed && hap_shape_vcpu_next(page, 0) >= 0);
+    return (!h->controls_closed && held_shape_control(page, PORT_LIMIT)) || held_shape_array(page)
+        || (!h->vcpus_closed && held_shape_vcpu_next(page, 0) >= 0);
 }
 
 fs_status_t hap_held_settle(struct hap_job *job, struct fs_error *err)

@@ -27,7 +27,8 @@
 #include "frameshift/assert.h"
 #include "hap_priv.h"
 
-#define BATCH_FIRST_PAGES 8u
+#define BATCH_FIRST_PAGES 16u
+#define BATCH_LEAST_PAGES 16u           /* what these add to a pause is less than what the pause costs without them */
 #define DEFAULT_LIMIT_NS  10000000ull
 
 fs_status_t hap_alive(struct hap_job *job, struct fs_error *err)
@@ -105,7 +106,8 @@ static void adapt(struct hap_job *job, size_t pages, uint64_t ns)
 
     if (ns > aim) {
         uint64_t fits = (uint64_t)pages * aim / ns;
-        uint32_t least = (job->batch_pages + 1) / 2;            /* one stall of the host is no measure */
+        uint32_t half = job->batch_pages / 2;                   /* one stall of the host is no measure */
+        uint32_t least = half > BATCH_LEAST_PAGES ? half : BATCH_LEAST_PAGES;
 
         if (fits < job->batch_pages) {
             job->batch_pages = fits > least ? (uint32_t)fits : least;

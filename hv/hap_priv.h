@@ -3,7 +3,7 @@
  *
  * Owns: struct hap_job (one domain, one call of move or recover) and the contracts
  * between mover_hap.c (the phases), hap_scratch.c (scratch gfns and the control
- * page), hap_pause.c (bounded pauses), hap_shape.c (what a page looks like),
+ * page), hap_pause.c (bounded pauses), held_shape.c (what a page looks like),
  * hap_held.c and hap_refs.c (which frames Xen holds), hap_swap.c (4 KiB), hap_extent.c (2 MiB) and
  * hap_recover.c.  Nobody else includes it.
  */
@@ -69,13 +69,11 @@ enum hap_state {
     HAP_STAYS,                      /* blocked, reason in hap_job.reasons */
 };
 
-enum hap_kind { HAP_KIND_VCPU = 1, HAP_KIND_ARRAY = 2, HAP_KIND_CONTROL = 4 };
-
 struct hap_candidate {
     uint64_t gfn;
     uint64_t mfn;                   /* FS_FRAME_NONE until it is known: outside the range */
     uint32_t index;                 /* in hap_job.list, or HAP_NO_INDEX: outside the range */
-    uint8_t kinds;                  /* enum hap_kind, or-ed */
+    uint8_t kinds;                  /* enum held_kind, or-ed */
     uint8_t verdict;                /* enum hap_verdict */
     uint8_t likely;                 /* kinds of which it has a narrower shape too: asked about first */
     bool array_agrees;              /* agrees with what Xen says of its channels */
@@ -135,6 +133,7 @@ struct hap_job {
     struct hap_held held;
     struct hap_pauses pauses;
     uint32_t batch_pages;           /* adaptive */
+    bool refusal_told;              /* the first refusal of a swap was told in words */
     bool extents_given_up;          /* they take too long, or none is to be had */
     bool final;                     /* the last pass: what looks held is asked about in its pause */
     uint64_t late_writes;           /* old frames written to after the switch (checked with verify) */
@@ -167,16 +166,6 @@ void hap_pause_report(struct hap_job *job);             /* maximum, p99, count i
 fs_status_t hap_alive(struct hap_job *job, struct fs_error *err) FS_MUST_CHECK;
 /* st as it is, or FS_GUEST_GONE if the guest is why. */
 fs_status_t hap_why(struct hap_job *job, fs_status_t st, struct fs_error *err) FS_MUST_CHECK;
-
-/* ---- hap_shape.c: pure ---- */
-
-/* Kinds of page that the bytes could be: superset by shape. */
-unsigned hap_shape(const void *page, uint32_t port_limit);
-/* Next offset >= from at which a vcpu_info could lie; -1 none. */
-int hap_shape_vcpu_next(const void *page, int from);
-bool hap_shape_vcpu_likely(const void *page);
-bool hap_shape_control(const void *page, uint32_t port_limit);
-bool hap_shape_array(const void *page);
 
 /* ---- hap_held.c, hap_refs.c ---- */
 

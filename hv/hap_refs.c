@@ -23,6 +23,7 @@
 
 #include "frameshift/assert.h"
 #include "hap_priv.h"
+#include "held_shape.h"
 
 #define PORTS_MAX      131072u
 #define WORDS_PER_PAGE 1024u
@@ -170,9 +171,9 @@ static struct tally tally(const struct hap_held *h)
         if (c->verdict != HAP_HELD) {
             continue;
         }
-        if (c->kinds & HAP_KIND_VCPU) {
+        if (c->kinds & HELD_VCPU) {
             t.vcpus += c->type_count;
-        } else if (c->kinds & HAP_KIND_CONTROL) {
+        } else if (c->kinds & HELD_CONTROL) {
             t.controls += c->type_count;
         } else {
             t.arrays += c->type_count;
@@ -184,9 +185,9 @@ static struct tally tally(const struct hap_held *h)
 /* May Xen hold a page of this candidate's kind that is not yet known? */
 static bool open_question(const struct hap_job *job, const struct hap_candidate *c, const struct tally *t, bool wide)
 {
-    return (c->kinds & HAP_KIND_VCPU && t->vcpus < job->dom.vcpus)
-        || (c->kinds & HAP_KIND_CONTROL && t->controls < job->dom.vcpus)
-        || (c->kinds & HAP_KIND_ARRAY && (c->likely & HAP_KIND_ARRAY || (wide && c->array_agrees)));
+    return (c->kinds & HELD_VCPU && t->vcpus < job->dom.vcpus)
+        || (c->kinds & HELD_CONTROL && t->controls < job->dom.vcpus)
+        || (c->kinds & HELD_ARRAY && (c->likely & HELD_ARRAY || (wide && c->array_agrees)));
 }
 
 /* The likely ones first: once every vCPU's page is known, no other can be one (hap_held.c, I4), and the rest need no asking. */

@@ -181,8 +181,12 @@ static fs_status_t check(struct hap_job *job, struct batch *b, size_t n, struct 
 }
 
 /* The frame at which the machine refused twice stays; the rest of its batch is tried again. */
-static void refused(struct hap_job *job, struct batch *b, size_t at)
+static void refused(struct hap_job *job, struct batch *b, size_t at, const struct fs_error *err)
 {
+    if (!job->refusal_told) {
+        mover_event(job->ctx, EV_WARNING, job->domid, b->to[at].n, at, err ? err->text : "a frame was refused");
+        job->refusal_told = true;
+    }
     for (size_t i = 0, k = 0; i < b->count; i++) {
         if (b->go[i] && k++ == at) {
             hap_stays(job, b->index[i], FS_REASON_XEN_REFUSED);
@@ -235,7 +239,7 @@ static fs_status_t within_pause(struct hap_job *job, struct batch *b, size_t *sw
         (void)part(job, "swap.verify", at, done);
     }
     if (st == FS_REFUSED && done < n) {
-        refused(job, b, done);
+        refused(job, b, done, err);
         st = FS_OK;
     }
     return st;

@@ -101,6 +101,7 @@ struct hv_plan_domain {
 struct hv_plan {
     char target[HV_NAME_BYTES * 2]; /* what the user named */
     struct mfn_range_set ranges;
+    char note[256];                 /* what of the target is no RAM and was cut away; "" if nothing */
     struct hv_counts counts;
     struct hv_plan_domain *domains;
     size_t domain_count;

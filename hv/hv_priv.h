@@ -31,6 +31,7 @@ struct survey {
     struct hv_domain *domains;
     size_t domain_count;
     struct mfn_range_set ranges;        /* of the target, RAM only */
+    char note[256];                     /* what of the target was cut away; "" if nothing */
     uint64_t unowned[HV_NODES_MAX];     /* in the range, by node */
     struct plan_cost cost;
 };

@@ -2,7 +2,7 @@
  * mover_hap.c - moves the frames of PVH/HVM guests, without their cooperation.
  *
  * Owns: mover_hap: the order of the phases, the list and its states, what is busy.
- * The parts: hap_scratch.c (frames to work with), hap_pause.c (bounded pauses), hap_shape.c,
+ * The parts: hap_scratch.c (frames to work with), hap_pause.c (bounded pauses), held_shape.c,
  * hap_held.c, hap_refs.c (what Xen holds), hap_extent.c (2 MiB), hap_swap.c (4 KiB), hap_recover.c.
  * Invariants:
  *  I1 a frame is marked before it is let go, and its owner is known from the mark: a marked frame

@@ -24,6 +24,7 @@
  * its machine frames to have changed when it returns.
  * Cost: see pv_switch.c; a round costs the frames moved plus all page tables once.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,11 @@
 #define FIRST_ROUND_PAGES 4096u     /* with --max-blackout: small enough to learn from */
 #define LEAST_ROUND_PAGES 512u
 
+/* Which low 16 bits of a frame number occur in a set: nearly every data page is rejected by one look, where a search a
+ * page and set would be the longest part of choosing. */
+#define FILTER_BITS 65536u
+struct frame_filter { uint64_t bits[FILTER_BITS / 64]; };
+
 /* What is known about frames that stay: sorted list, grown after each round. */
 struct held_list { mfn_t *list; size_t count, capacity; };
 
@@ -47,6 +53,8 @@ struct pv_course {
     struct held_list held;
     struct hv_special *specials;
     size_t special_count;
+    struct hv_grants *grants;       /* watch of the round; NULL where the machine has none */
+    struct frame_filter notable;    /* superset of what is held, special, or a page table */
     size_t limit_pages;             /* of the next round */
     bool more;                      /* the last round left movable frames */
 };
@@ -57,6 +65,16 @@ static int mfn_order(const void *a, const void *b)
 {
     const mfn_t *x = a, *y = b;
     return x->n < y->n ? -1 : x->n > y->n;
+}
+
+static void filter_add(struct frame_filter *f, mfn_t m)
+{
+    f->bits[m.n % FILTER_BITS / 64] |= 1ull << (m.n % 64);
+}
+
+static bool filter_may_have(const struct frame_filter *f, mfn_t m)
+{
+    return (f->bits[m.n % FILTER_BITS / 64] >> (m.n % 64)) & 1;
 }
 
 static bool held_has(const struct held_list *h, mfn_t m)
@@ -77,6 +95,7 @@ static fs_status_t held_add(struct pv_course *course, mfn_t m, uint64_t pfn, enu
         h->capacity = capacity;
     }
     h->list[h->count++] = m;
+    filter_add(&course->notable, m);
     return mover_block(course->result, m, pfn, course->dom->domid, reason);
 }
 
@@ -111,6 +130,17 @@ static enum fs_reason special_reason(const struct pv_course *course, mfn_t m)
     return reason;
 }
 
+static void sort_specials(struct pv_course *course)
+{
+    if (course->special_count > 0) {
+        qsort(course->specials, course->special_count, sizeof(*course->specials), special_order);
+    }
+    for (size_t i = 0; i < course->special_count; i++) {
+        filter_add(&course->notable, course->specials[i].mfn);
+    }
+}
+
+/* Rings and grants as they are now. */
 static fs_status_t read_specials(struct pv_course *course, struct fs_error *err)
 {
     struct hv_backend *be = course->ctx->be;
@@ -118,10 +148,66 @@ static fs_status_t read_specials(struct pv_course *course, struct fs_error *err)
     course->specials = NULL;
     course->special_count = 0;
     fs_status_t s = be->ops->specials(be, course->dom->domid, &course->specials, &course->special_count, err);
-    if (s == FS_OK && course->special_count > 0) {
-        qsort(course->specials, course->special_count, sizeof(*course->specials), special_order);
+    if (s == FS_OK) {
+        sort_specials(course);
     }
     return s;
+}
+
+static void end_grants(struct pv_course *course)
+{
+    if (course->grants != NULL) {
+        course->ctx->be->ops->grants_end(course->ctx->be, course->grants);
+        course->grants = NULL;
+    }
+}
+
+/* Before the stop: what cannot change any more by being asked early.  Rings stay where they are while a domain lives (xenstore is
+ * asked for them, which takes its time); grants come and go until the guest stands still, so their table is only mapped here. */
+static fs_status_t begin_specials(struct pv_course *course, struct fs_error *err)
+{
+    const struct hv_backend_ops *ops = course->ctx->be->ops;
+    fs_status_t s = read_specials(course, err);
+    if (s == FS_OK && ops->grants_begin != NULL) {
+        end_grants(course);
+        s = ops->grants_begin(course->ctx->be, course->dom->domid, &course->grants, err);
+    }
+    return s;
+}
+
+/* In the stop: the grants of now take the place of those that were seen before it. */
+static fs_status_t refresh_specials(struct pv_course *course, struct fs_error *err)
+{
+    struct hv_backend *be = course->ctx->be;
+    const uint64_t *frames;
+    size_t count;
+    if (course->grants == NULL) {
+        return read_specials(course, err);
+    }
+    fs_status_t s = be->ops->grants_read(be, course->grants, &frames, &count, err);
+    if (s != FS_OK) {
+        return s;
+    }
+    size_t rings = 0;
+    for (size_t i = 0; i < course->special_count; i++) {
+        if (course->specials[i].kind != HV_SPECIAL_GRANT_OFFERED && course->specials[i].kind != HV_SPECIAL_GRANT_MAPPED) {
+            course->specials[rings++] = course->specials[i];
+        }
+    }
+    course->special_count = rings;
+    struct hv_special *grown = realloc(course->specials, (rings + count + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return FS_NO_MEMORY;
+    }
+    course->specials = grown;
+    for (size_t i = 0; i < count; i++) {
+        if (mfn_set_contains(course->ctx->ranges, mfn_make(frames[i]))) {
+            grown[course->special_count++] = (struct hv_special){ .mfn = mfn_make(frames[i]), .gfn = FS_FRAME_NONE,
+                                                                  .kind = HV_SPECIAL_GRANT_OFFERED };
+        }
+    }
+    sort_specials(course);
+    return FS_OK;
 }
 
 /* ---- choosing ---------------------------------------------------------------------- */
@@ -131,11 +217,15 @@ struct candidate { uint64_t pfn; mfn_t mfn; uint8_t type; };
 /* Frames of the ranges in the p2m, not known to be held; at most limit.  *more: there would have been more. */
 static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, size_t limit, struct candidate *out, bool *more)
 {
+    const struct mfn_range_set *ranges = course->ctx->ranges;
+    uint64_t first = ranges->count > 0 ? ranges->ranges[0].start.n : 0;
+    uint64_t end = ranges->count > 0 ? ranges->ranges[ranges->count - 1].end.n : 0;
     size_t n = 0;
     *more = false;
     for (uint64_t pfn = 0; pfn < p2m->pfn_count; pfn++) {
         mfn_t m = pv_p2m_get(p2m, pfn);
-        if (!mfn_set_contains(course->ctx->ranges, m) || held_has(&course->held, m)) {
+        if (m.n < first || m.n >= end || !mfn_set_contains(ranges, m) ||
+            (filter_may_have(&course->notable, m) && held_has(&course->held, m))) {
             continue;
         }
         if (n == limit) {
@@ -150,26 +240,7 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
     return n;
 }
 
-/* Which low 16 bits of a frame number occur among the page tables: nearly every data page is rejected by one look, where a
- * search a page would be the longest part of choosing. */
 #define LOOKS_MAX 3u                 /* at a running guest that seems to map a foreign frame */
-#define FRAME_BITS 65536u
-
-static uint64_t *frame_bits(const struct pv_job *job)
-{
-    uint64_t *bits = calloc(FRAME_BITS / 64, sizeof(*bits));
-    for (size_t i = 0; bits != NULL && i < job->tables.count; i++) {
-        uint64_t slot = job->tables.list[i].mfn.n % FRAME_BITS;
-        bits[slot / 64] |= 1ull << (slot % 64);
-    }
-    return bits;
-}
-
-static bool bit_is_set(const uint64_t *bits, uint64_t frame)
-{
-    uint64_t slot = frame % FRAME_BITS;
-    return (bits[slot / 64] >> (slot % 64)) & 1;
-}
 
 /* Keep the candidates that M2P and ownership confirm and that no special names (I2). */
 static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, struct candidate *list, size_t *count,
@@ -186,13 +257,13 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
     for (size_t i = 0; i < n; i++) {
         mfns[i] = list[i].mfn;
     }
-    uint64_t *table_bits = frame_bits(job);
-    if (table_bits == NULL) {
-        goto out;
+    for (size_t i = 0; i < job->tables.count; i++) {
+        filter_add(&course->notable, job->tables.list[i].mfn);
     }
     s = be->ops->m2p(be, mfns, n, gfns, err);
     for (size_t i = 0; i < n && s == FS_OK; i++) {
-        enum fs_reason reason = special_reason(course, list[i].mfn);
+        bool notable = filter_may_have(&course->notable, list[i].mfn);
+        enum fs_reason reason = notable ? special_reason(course, list[i].mfn) : FS_REASON_NONE;
         if (!job->owned[list[i].pfn] || gfns[i] != list[i].pfn) {
             reason = FS_REASON_NOT_IN_P2M;      /* its p2m and Xen's M2P disagree: nothing is moved on a guess */
         }
@@ -200,12 +271,11 @@ static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, s
             s = held_add(course, list[i].mfn, list[i].pfn, reason);
             continue;
         }
-        const struct pv_table *t = bit_is_set(table_bits, list[i].mfn.n) ? pv_tables_at(&job->tables, list[i].mfn) : NULL;
+        const struct pv_table *t = notable ? pv_tables_at(&job->tables, list[i].mfn) : NULL;
         list[kept] = list[i];
         list[kept++].type = t != NULL ? t->level : HV_TYPE_NONE;
     }
     *count = kept;
-    free(table_bits);
 out:
     free(mfns);
     free(gfns);
@@ -346,7 +416,7 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
         return FS_NO_MEMORY;
     }
     size_t count = collect(course, &job->p2m, room, list, &course->more);
-    s = read_specials(course, err);
+    s = refresh_specials(course, err);
     if (s == FS_OK) {
         s = confirm(course, job, list, &count, err);
     }
@@ -474,7 +544,27 @@ static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size
     if (s == FS_OK && *pages > 0 && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
         s = refuse_driver_domain(job, foreign, err);
     }
-    return s;
+    return s == FS_OK ? begin_specials(course, err) : s;
+}
+
+#define WARM_BYTES_PER_PAGE  192u       /* what the lists of a stop take for a frame, all together */
+#define WARM_BYTES_MAX       (256u << 20)
+
+/* The lists of the stop come from memory that was touched before it: a page fault costs a PV dom0 several microseconds, and
+ * there would be thousands. Without the memory it only takes longer. */
+static void warm_memory(size_t pages)
+{
+    enum { CHUNK = 16 << 20, CHUNKS_MAX = WARM_BYTES_MAX / CHUNK };
+    size_t bytes = pages * WARM_BYTES_PER_PAGE, n = 0;
+    void *chunks[CHUNKS_MAX];
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);          /* freed memory is kept, not given back and faulted in again */
+    (void)mallopt(M_TRIM_THRESHOLD, (int)WARM_BYTES_MAX);
+    for (; n < CHUNKS_MAX && n * CHUNK < bytes && (chunks[n] = malloc(CHUNK)) != NULL; n++) {
+        memset(chunks[n], 1, CHUNK);
+    }
+    while (n > 0) {
+        free(chunks[--n]);
+    }
 }
 
 static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_error *err)
@@ -491,6 +581,7 @@ static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_
     }
     s = pv_reserve(&job, pages + RESERVE_SLACK + PV_SPARE, err);
     if (s == FS_OK) {
+        warm_memory(pages);
         s = stop_guest(&job, err);
     }
     if (s == FS_OK) {
@@ -522,6 +613,7 @@ static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_
     *moved = job.move_count;
     course->result->report->moved += job.move_count;
 out:
+    end_grants(course);
     pv_job_free(&job);
     return s;
 }
@@ -615,6 +707,7 @@ static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *
     if (s == FS_OK) {
         s = block_rest(&course, list, count, err);
     }
+    pv_held_name(ctx, dom->domid, result);
     result->report->blocked = result->blocker_count;
     free(course.held.list);
     free(course.specials);

@@ -29,10 +29,11 @@
 #define KEEP_PAGES_PER_NODE 1024u       /* left free on each node: Xen allocates for its own needs meanwhile */
 #define RESERVE_EXTRA 64u               /* what a mover holds beyond its frames */
 
-/* Stop of a PV guest in units of one frame's share of a type scan, fitted to measured drills (doc/DESIGN.md, "Expected
- * blackout"): copying, M2P, p2m and probing of one frame; mapping, rewriting and validating of one table. */
-#define SCANS_PER_FRAME 7u
-#define SCANS_PER_TABLE 60u
+/* Stop of a PV guest in units of one frame's share of a type scan, fitted to measured drills (doc/DESIGN.md, "The expected
+ * stop"): probing, copying, M2P and p2m of one frame; hashing it twice; unpinning, rewriting and validating of one table. */
+#define SCANS_PER_FRAME  12u
+#define SCANS_PER_HASHED 30u
+#define SCANS_PER_TABLE  240u
 #define DEFAULT_MAX_PAUSE_NS 10000000ull
 
 fs_status_t plan_begin(struct hv_plan *p, const char *target, const struct mfn_range_set *ranges,
@@ -225,7 +226,7 @@ static void expect_stop(struct hv_plan_domain *e, const struct plan_options *o, 
     }
     uint64_t unit = cost->type_scan_ns_per_frame;
     uint64_t fixed = e->tables_total * SCANS_PER_TABLE * unit;
-    uint64_t moving = e->pages_movable * SCANS_PER_FRAME * unit;
+    uint64_t moving = e->pages_movable * (SCANS_PER_FRAME + (o->verify ? SCANS_PER_HASHED : 0)) * unit;
     e->suspends = 1;
     e->blackout_ns = fixed + moving;
     if (o->max_blackout_ns != 0 && unit != 0 && e->blackout_ns > o->max_blackout_ns) {

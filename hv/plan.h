@@ -17,7 +17,7 @@ struct plan_cost {                  /* measured on this host while surveying; 0:
 };
 
 struct plan_options {
-    bool evict;
+    bool evict, verify;
     uint64_t max_blackout_ns, max_pause_ns;
     const uint16_t *exclude;
     size_t exclude_count;

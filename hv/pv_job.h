@@ -60,6 +60,10 @@ struct pv_hashes { uint64_t *before; };
 fs_status_t pv_hash_before(struct pv_job *job, struct pv_hashes *h, struct fs_error *err) FS_MUST_CHECK;
 fs_status_t pv_hash_after(struct pv_job *job, const struct pv_hashes *h, uint64_t *mismatches, struct fs_error *err) FS_MUST_CHECK;
 
+/* ---- pv_held.c ---- */
+/* Blockers called "foreign-reference" get the name of what they look like. The guest runs. */
+void pv_held_name(const struct mover_ctx *ctx, uint16_t domid, struct mover_result *result);
+
 /* ---- pv_journal.c: the round on disk ---- */
 struct pv_reserve_intent { uint64_t max_pages_before, count; };
 fs_status_t pv_journal_state(struct pv_job *job, struct fs_error *err) FS_MUST_CHECK;

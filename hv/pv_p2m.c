@@ -281,24 +281,6 @@ bool pv_p2m_has_foreign(const struct pv_p2m *p)
     return false;
 }
 
-bool pv_p2m_is_page(const struct pv_p2m *p, mfn_t m)
-{
-    if (mfn_eq(m, p->top)) {
-        return true;
-    }
-    for (size_t i = 0; i < p->mid_count; i++) {
-        if (mfn_eq(p->mids[i], m)) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < p->page_count; i++) {
-        if (mfn_eq(p->pages[i], m)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- writing ------------------------------------------------------------------- */
 
 /* Entries of one page of the list: moves[0..count) all lie in it. */

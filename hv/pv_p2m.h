@@ -40,8 +40,6 @@ mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn);
 bool pv_p2m_has_foreign(const struct pv_p2m *p);
 /* Does an entry call m the guest's own frame?  O(pfns) */
 bool pv_p2m_names(const struct pv_p2m *p, mfn_t m);
-/* Is m one of the frames that hold the list (pages, top, mids)? */
-bool pv_p2m_is_page(const struct pv_p2m *p, mfn_t m);
 
 struct pv_move { uint64_t pfn; mfn_t old, new; uint8_t type; uint8_t reserved[7]; };
 

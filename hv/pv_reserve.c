@@ -55,6 +55,12 @@ static fs_status_t drop_in_range(struct pv_job *job, mfn_t *list, size_t *count,
     return s;
 }
 
+static int mfn_order(const void *a, const void *b)
+{
+    const mfn_t *x = a, *y = b;
+    return x->n < y->n ? -1 : x->n > y->n;
+}
+
 fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err)
 {
     const struct hv_backend_ops *ops = job->be->ops;
@@ -107,6 +113,8 @@ fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err)
             room_exhausted(job->ctx->room, node);
         }
     }
+    /* Ascending, as the pfns that they go to: the next move of this guest then finds runs of frames, and so a short journal. */
+    qsort(job->reserved, job->reserved_count, sizeof(*job->reserved), mfn_order);
     s = journal_append(job->ctx->journal, JR_PV_RESERVED, job->reserved, job->reserved_count * sizeof(mfn_t), err);
     if (s == FS_OK) {
         pv_phase(job, "reserve", &since, job->reserved_count);

@@ -29,8 +29,6 @@
 
 #include "frameshift/assert.h"
 
-#define M2P_BATCH 1024u
-
 void pv_phase(struct pv_job *job, const char *name, uint64_t *since, uint64_t count)
 {
     uint64_t now = pv_now(job);
@@ -175,7 +173,7 @@ fs_status_t pv_drop(struct pv_job *job, struct fs_error *err)
         }
     }
     job->dropped = true;
-    s = job->be->ops->unpin(job->be, job->dom.domid, pinned, count, err);
+    s = job->be->ops->unpin(job->be, job->dom.domid, pinned, count, err);    /* two threads at it took longer than one */
     for (size_t v = 0; v < job->vcpu_count && s == FS_OK; v++) {
         if (job->vcpus[v].initialised) {
             s = job->be->ops->vcpu_reset(job->be, job->dom.domid, job->vcpus[v].vcpu, err);
@@ -276,19 +274,17 @@ static fs_status_t m2p_part(void *arg, unsigned part, size_t first, size_t end, 
 {
     const struct m2p_work *w = arg;
     const struct pv_move *moves = w->job->moves;
-    struct hv_m2p_set batch[M2P_BATCH];
+    struct hv_m2p_set *list = malloc((end - first + 1) * sizeof(*list));
     (void)part;
-    for (size_t i = first; i < end; ) {
-        size_t n = 0;
-        for (; n < M2P_BATCH && i < end; i++, n++) {
-            batch[n] = (struct hv_m2p_set){ .mfn = w->forward ? moves[i].new : moves[i].old, .pfn = pfn_make(moves[i].pfn) };
-        }
-        fs_status_t s = w->job->be->ops->m2p_set(w->job->be, w->job->dom.domid, batch, n, err);
-        if (s != FS_OK) {
-            return s;
-        }
+    if (list == NULL) {
+        return fs_fail(err, FS_NO_MEMORY, "no memory for %zu M2P entries", end - first);
     }
-    return FS_OK;
+    for (size_t i = first; i < end; i++) {
+        list[i - first] = (struct hv_m2p_set){ .mfn = w->forward ? moves[i].new : moves[i].old, .pfn = pfn_make(moves[i].pfn) };
+    }
+    fs_status_t s = w->job->be->ops->m2p_set(w->job->be, w->job->dom.domid, list, end - first, err);
+    free(list);
+    return s;
 }
 
 fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err)
@@ -333,6 +329,16 @@ static fs_status_t reload_vcpu(struct pv_job *job, const struct hv_pv_vcpu *save
     return job->be->ops->vcpu_load(job->be, job->dom.domid, &v, err);
 }
 
+struct pin_work { struct pv_job *job; const struct hv_pin *list; };
+
+/* Two tables that share a lower one may be validated side by side: Xen lets the second wait for the first's validation of it. */
+static fs_status_t pin_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
+{
+    const struct pin_work *w = arg;
+    (void)part;
+    return w->job->be->ops->pin(w->job->be, w->job->dom.domid, w->list + first, end - first, err);
+}
+
 fs_status_t pv_reload(struct pv_job *job, bool forward, struct fs_error *err)
 {
     uint64_t since = pv_now(job);
@@ -347,7 +353,7 @@ fs_status_t pv_reload(struct pv_job *job, bool forward, struct fs_error *err)
             pins[n++] = (struct hv_pin){ .mfn = where(job, forward, t->mfn), .level = t->level };
         }
     }
-    fs_status_t s = job->be->ops->pin(job->be, job->dom.domid, pins, n, err);
+    fs_status_t s = pv_parallel(job->ctx, n, pin_part, &(struct pin_work){ job, pins }, err);
     free(pins);
     if (s != FS_OK) {
         return s;

@@ -10,6 +10,7 @@
  * Cost: one owner scan of the range, and for each PV guest in it one type scan of its
  * own frames (1024 a hypercall), which is also the clock of the expected blackout.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +48,12 @@ fs_status_t survey_target(struct hv *hv, const char *target, struct survey *out,
         s = hv_topology(hv, &out->topology, err);
     }
     if (s == FS_OK) {
-        s = topology_find(&out->topology, target, &out->ranges, err);
+        struct fs_error said = { "" };
+        s = topology_find(&out->topology, target, &out->ranges, &said);
+        snprintf(out->note, sizeof(out->note), "%s", s == FS_OK ? said.text : "");
+        if (s != FS_OK && err != NULL) {
+            *err = said;
+        }
     }
     if (s == FS_OK) {
         s = hv->be->ops->domains(hv->be, &out->domains, &out->domain_count, err);
@@ -209,12 +215,13 @@ static fs_status_t plan_specials(struct hv *hv, struct survey *survey, struct hv
 
 fs_status_t survey_plan(struct hv *hv, struct survey *s, const struct hv_evacuate_options *o, struct hv_plan *out, struct fs_error *err)
 {
-    struct plan_options options = { .evict = o->evict, .max_blackout_ns = o->max_blackout_ns, .max_pause_ns = o->max_pause_ns,
+    struct plan_options options = { .evict = o->evict, .verify = o->verify, .max_blackout_ns = o->max_blackout_ns, .max_pause_ns = o->max_pause_ns,
                                     .exclude = o->exclude, .exclude_count = o->exclude_count };
     struct planning p = { .survey = s, .plan = out };
     memset(s->unowned, 0, sizeof(s->unowned));
     fs_status_t status = plan_begin(out, o->target, &s->ranges, s->domains, s->domain_count, &options);
     if (status == FS_OK) {
+        snprintf(out->note, sizeof(out->note), "%s", s->note);
         status = survey_frames(hv->be, &s->ranges, plan_chunk, &p, err);
     }
     for (size_t i = 0; i < s->domain_count && status == FS_OK; i++) {

@@ -206,6 +206,11 @@ bool json_plan(FILE *f, const struct hv_plan *p)
     }
     object_put(&o, "domains", object_end(&domains));
     object_put(&o, "room", room_value(p));
+    if (p->note[0] != '\0') {
+        PUT_FIELD(&o, "note", p->note);
+    } else {
+        object_put(&o, "note", json_null());
+    }
     if (p->refusal[0] != '\0' || p->refusal_status != FS_OK) {
         struct object refusal;
         object_begin(&refusal);

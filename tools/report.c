@@ -179,6 +179,11 @@ void report_plan_text(FILE *f, const struct hv_plan *p)
     fputs(": ", f);
     report_ranges_text(f, &p->ranges, 4);
     fprintf(f, ", %s frames (%s)\n", text_count(p->counts.total).s, text_size(p->counts.total).s);
+    if (p->note[0] != '\0') {
+        char text[sizeof(p->note) * 2];
+        text_clean_lines(text, sizeof(text), p->note, sizeof(p->note));
+        fprintf(f, "  (%s)\n", text);
+    }
     print_plan_domains(f, p);
     print_counts(f, &p->counts);
     print_room(f, p);

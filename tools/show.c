@@ -76,7 +76,9 @@ static void dimm_row(struct table *t, const struct hv_dimm *d)
     } else {
         table_cell(t, "%" PRIu32, d->node);
     }
-    if (d->interleave_depth > 0) {
+    if (d->interleave_depth > 0 && d->interleave_position == 0) {
+        table_cell(t, "set:%" PRIu32 " (of %" PRIu32 ")", d->set, d->interleave_depth);
+    } else if (d->interleave_depth > 0) {
         table_cell(t, "set:%" PRIu32 " (%" PRIu32 " of %" PRIu32 ")", d->set, d->interleave_position, d->interleave_depth);
     } else {
         table_cell(t, "-");

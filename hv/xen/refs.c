@@ -94,7 +94,7 @@ static bool parse_line(const char *line, uint64_t *mfn, struct xen_refs *r)
         return false;
     }
     *mfn = m;
-    *r = (struct xen_refs){ .known = true, .domid = FS_DOMID_NONE, .count = caf & COUNT_MASK, .type_count = taf & TYPE_COUNT_MASK,
+    *r = (struct xen_refs){ .known = true, .domid = FS_DOMID_NONE, .count = caf & COUNT_MASK, .type_count = taf & TYPE_COUNT_MASK, .type = (uint8_t)(taf >> 61),
                             .xen_heap = (caf & COUNT_XEN_HEAP) != 0 };
     uint64_t id;
     if (owner[0] == 'd' && xen_parse_u64(owner + 1, DOMID_FIRST_RESERVED - 1, &id)) {
@@ -181,7 +181,8 @@ fs_status_t xen_frame_refs(struct hv_backend *be, const mfn_t *mfns, size_t coun
         s = xen_refs_query(xen_be(be), &mfns[at], n, refs, err);
         for (size_t i = 0; i < n && s == FS_OK; i++) {
             out[at + i] = (struct hv_frame_refs){ .known = refs[i].known, .xen_heap = refs[i].xen_heap, .domid = refs[i].domid,
-                                                  .count = refs[i].count, .type_count = refs[i].type_count };
+                                                  .count = refs[i].count, .type_count = refs[i].type_count,
+                                                  .type = refs[i].type };
         }
     }
     return s;

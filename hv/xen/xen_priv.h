@@ -114,6 +114,7 @@ struct xen_refs {
     uint16_t domid;                     /* owner; FS_DOMID_NONE: none */
     uint64_t count;                     /* references, the allocation's own included */
     uint64_t type_count;
+    uint8_t type;                       /* Xen's PGT_*: 1..4 page table, 5 segment descriptors, 7 writable */
     bool xen_heap;
 };
 fs_status_t xen_refs_query(struct xen_be *x, const mfn_t *mfns, size_t count, struct xen_refs *out, struct fs_error *err) FS_MUST_CHECK;

@@ -1,5 +1,5 @@
 /*
- * hap_shape.c - could these bytes be a page that Xen itself uses?
+ * held_shape.c - could these bytes be a page that Xen itself uses?
  *
  * Owns: the shapes of the three kinds of guest page that Xen keeps mapped for ever:
  * vcpu_info (xen/xen.h), FIFO event array page and FIFO control block
@@ -23,7 +23,8 @@
  */
 #include <string.h>
 
-#include "hap_priv.h"
+#include "frameshift/frame.h"
+#include "held_shape.h"
 
 #define VCPU_INFO_BYTES 64
 #define CONTROL_WORDS32 18u
@@ -68,7 +69,7 @@ static bool vcpu_at(const uint8_t *p)
         && word64(p, 40) != 0;                              /* tsc_timestamp */
 }
 
-int hap_shape_vcpu_next(const void *page, int from)
+int held_shape_vcpu_next(const void *page, int from)
 {
     const uint8_t *p = page;
 
@@ -82,11 +83,11 @@ int hap_shape_vcpu_next(const void *page, int from)
 
 /* Narrower than the shape: a clock that has been set, and nothing in the words that a translated guest has no use for.
  * For choosing whom to ask first, never for a conclusion. */
-bool hap_shape_vcpu_likely(const void *page)
+bool held_shape_vcpu_likely(const void *page)
 {
     const uint8_t *p = page;
 
-    for (int at = hap_shape_vcpu_next(page, 0); at >= 0; at = hap_shape_vcpu_next(page, at + 8)) {
+    for (int at = held_shape_vcpu_next(page, 0); at >= 0; at = held_shape_vcpu_next(page, at + 8)) {
         uint64_t version = word32(p, (size_t)at + 32), system_time = word64(p, (size_t)at + 48);
 
         if (word64(p, (size_t)at + 16) == 0 && word64(p, (size_t)at + 24) == 0 && version > 1 && system_time != 0 &&
@@ -97,7 +98,7 @@ bool hap_shape_vcpu_likely(const void *page)
     return false;
 }
 
-bool hap_shape_control(const void *page, uint32_t port_limit)
+bool held_shape_control(const void *page, uint32_t port_limit)
 {
     const uint8_t *p = page;
     uint32_t heads = 0;
@@ -125,7 +126,7 @@ bool hap_shape_control(const void *page, uint32_t port_limit)
 }
 
 /* A fresh array page as guests make them: nearly all of its words masked and nothing else. */
-bool hap_shape_array(const void *page)
+bool held_shape_array(const void *page)
 {
     const uint8_t *p = page;
     unsigned masked = 0;
@@ -163,18 +164,18 @@ static bool array_loose(const uint8_t *p)
     return any != 0;
 }
 
-unsigned hap_shape(const void *page, uint32_t port_limit)
+unsigned held_shape(const void *page, uint32_t port_limit)
 {
     unsigned kinds = 0;
 
     if (array_loose(page)) {
-        kinds |= HAP_KIND_ARRAY;
+        kinds |= HELD_ARRAY;
     }
-    if (hap_shape_control(page, port_limit)) {
-        kinds |= HAP_KIND_CONTROL;
+    if (held_shape_control(page, port_limit)) {
+        kinds |= HELD_CONTROL;
     }
-    if (hap_shape_vcpu_next(page, 0) >= 0) {
-        kinds |= HAP_KIND_VCPU;
+    if (held_shape_vcpu_next(page, 0) >= 0) {
+        kinds |= HELD_VCPU;
     }
     return kinds;
 }
