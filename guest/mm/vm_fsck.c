@@ -259,7 +259,9 @@ static void check_table(struct check *c, pfn_t table, unsigned level, uint64_t b
             return;                             /* what is below may be anything */
         }
     }
-    for (uint32_t slot = 0; slot < ARCH_PT_SLOTS; slot++) {
+    uint32_t slots = level == ARCH_PT_LEVELS ? (uint32_t)(ARCH_USER_END / level_bytes(level - 1)) : ARCH_PT_SLOTS;
+
+    for (uint32_t slot = 0; slot < slots; slot++) {         /* the other half of a root is the machine's */
         uint64_t e = pte_read(&(struct pte_ref){ .table = p, .slot = slot });
 
         if (pte_none(e)) {

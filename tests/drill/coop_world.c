@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SWAP_SLOTS 4096u
+
 /* ---- kernel pages ---- */
 
 static uint64_t word_of(uint64_t seed, uint64_t page, uint64_t i)
@@ -76,6 +78,27 @@ static void pool_step(void *arg, struct guest *g, uint64_t random)
 
 /* ---- the world ---- */
 
+static mm_status_t swap_read(void *ctx, uint32_t slot, void *bytes)
+{
+    memcpy(bytes, (unsigned char *)ctx + slot * (size_t)FS_PAGE_BYTES, FS_PAGE_BYTES);
+    return MM_OK;
+}
+
+static mm_status_t swap_write(void *ctx, uint32_t slot, const void *bytes)
+{
+    memcpy((unsigned char *)ctx + slot * (size_t)FS_PAGE_BYTES, bytes, FS_PAGE_BYTES);
+    return MM_OK;
+}
+
+static void world_swap(struct world *w)
+{
+    static const struct swap_backing ops = { swap_read, swap_write };
+
+    w->swap_bytes = malloc(SWAP_SLOTS * (size_t)FS_PAGE_BYTES);
+    assert_non_null(w->swap_bytes);
+    assert_int_equal(swap_add_area(coop_guest_kernel(w->c)->swap, SWAP_SLOTS, &ops, w->swap_bytes), MM_OK);
+}
+
 void world_make(struct world *w, uint64_t seed, uint32_t vcpus)
 {
     struct emb_config c = { .nodes = { { NODE_PAGES, 0 }, { NODE_PAGES, 0 }, { NODE_PAGES, 0 } }, .node_count = 3, .seed = seed };
@@ -92,7 +115,13 @@ void world_make(struct world *w, uint64_t seed, uint32_t vcpus)
     for (uint32_t i = 0; i < w->pool_count; i++) {
         assert_true(guest_add_task(coop_guest_kernel(w->c), pool_step, &w->pools[i]));
     }
-    coop_guest_step(w->c, 600);
+    world_swap(w);
+    w->family_count = vcpus + 1 > 4 ? 4 : vcpus + 1;
+    for (uint32_t i = 0; i < w->family_count; i++) {
+        family_init(&w->families[i], coop_guest_kernel(w->c));
+        assert_true(guest_add_task(coop_guest_kernel(w->c), family_step, &w->families[i]));
+    }
+    coop_guest_step(w->c, 2000);
     world_sane(w, "fresh", 0);
 }
 
@@ -100,6 +129,11 @@ void world_end(struct world *w)
 {
     char cmd[96];
 
+    for (uint32_t i = 0; i < w->family_count; i++) {
+        family_end(&w->families[i]);
+    }
+    assert_int_equal(coop_guest_check(w->c, stderr), 0);
+    free(w->swap_bytes);
     coop_guest_destroy(w->c);
     assert_int_equal(emb_fsck(w->m, stderr), 0);
     emb_machine_destroy(w->m);
@@ -144,6 +178,9 @@ uint64_t world_wrong(const struct world *w)
     for (uint32_t i = 0; i < w->pool_count; i++) {
         wrong += w->pools[i].wrong;
     }
+    for (uint32_t i = 0; i < w->family_count; i++) {
+        wrong += w->families[i].wrong;
+    }
     return wrong;
 }
 
@@ -156,6 +193,9 @@ static void verify_all(struct world *w)
                 verify(&w->pools[i], u);
             }
         }
+    }
+    for (uint32_t i = 0; i < w->family_count; i++) {
+        family_verify(&w->families[i]);
     }
 }
 

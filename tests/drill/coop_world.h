@@ -18,6 +18,22 @@ struct kernel_pool {
     uint32_t dma_wanted;
 };
 
+/* A family of processes: anonymous memory, forks, locked pages, a file and shared memory; each byte is known. */
+#define FAMILY_MEMBERS 4u
+#define FAMILY_PAGES   96u
+#define FAMILY_FILE_PAGES 48u
+struct family {
+    struct member { struct mm_struct *mm; uint64_t seed[FAMILY_PAGES]; bool locked[FAMILY_PAGES]; } members[FAMILY_MEMBERS];
+    struct address_space *file[2];              /* with a backing store, and shared memory; in guest memory */
+    uint64_t file_seed[2][FAMILY_FILE_PAGES];
+    unsigned char *store;
+    uint64_t checks, wrong, refused, forks;
+};
+void family_init(struct family *f, struct guest *g);
+void family_step(void *arg, struct guest *g, uint64_t random);
+void family_verify(struct family *f);
+void family_end(struct family *f);
+
 struct world {
     struct emb_machine *m;
     struct coop_guest *c;
@@ -26,6 +42,9 @@ struct world {
     uint64_t max_pages;
     uint32_t pool_count;
     struct kernel_pool pools[4];
+    uint32_t family_count;
+    struct family families[4];
+    unsigned char *swap_bytes;
 };
 
 void world_make(struct world *w, uint64_t seed, uint32_t vcpus);

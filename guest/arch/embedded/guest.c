@@ -19,7 +19,11 @@
 #include "frameshift/assert.h"
 #include "guest.h"
 #include "../../mm/compaction.h"
+#include "../../mm/migrate.h"
 #include "../../mm/mm_fsck.h"
+#include "../../mm/reclaim.h"
+#include "../../mm/slab_fsck.h"
+#include "../../mm/vm_fsck.h"
 
 #define IDLE_NS 50000
 
@@ -43,11 +47,27 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
 
     g->mm = guest_boot_alloc(m, sizeof(*g->mm), 64);                        /* I1 */
     g->coop = guest_boot_alloc(m, sizeof(*g->coop), 64);
-    if (g->mm == NULL || g->coop == NULL || mm_init(g->mm, &config) != MM_OK || compaction_init(g->mm, &config) != MM_OK) {
+    g->vm = guest_boot_alloc(m, sizeof(*g->vm), 64);
+    g->lru = guest_boot_alloc(m, sizeof(*g->lru), 64);
+    g->pagecache = guest_boot_alloc(m, sizeof(*g->pagecache), 64);
+    g->swap = guest_boot_alloc(m, sizeof(*g->swap), 64);
+    if (g->mm == NULL || g->coop == NULL || g->vm == NULL || g->lru == NULL || g->pagecache == NULL || g->swap == NULL ||
+        mm_init(g->mm, &config) != MM_OK || compaction_init(g->mm, &config) != MM_OK) {
         return -ENOMEM;
     }
     (void)mm_free_boot(g->mm, guest_boot_done(m), pfn_make(m->pages));
     mm_boot_done(g->mm);
+    if (vm_init(g->vm, g->mm) != MM_OK) {
+        return -ENOMEM;
+    }
+    lru_init(g->lru, g->mm);
+    g->vm->lru = g->lru;
+    if (pagecache_init(g->pagecache, g->vm) != MM_OK) {
+        return -ENOMEM;
+    }
+    swap_init(g->swap, g->vm);
+    reclaim_init(g->vm);
+    vm_install_migrate(g->vm);
     return coop_init(g->coop, g->mm, g->vm, &balloon) == MM_OK ? 0 : -ENOMEM;
 }
 
@@ -153,6 +173,17 @@ static void on_mm_fault(void *ctx, enum mm_fault f, pfn_t pfn, uint64_t is, uint
     fault(ctx, mm_fault_text(f), pfn.n, is, should_be);
 }
 
+static void on_slab_fault(void *ctx, enum slab_fault f, const struct kmem_cache *cache, pfn_t pfn, uint64_t is, uint64_t should_be)
+{
+    (void)cache;
+    fault(ctx, slab_fault_text(f), pfn.n, is, should_be);
+}
+
+static void on_vm_fault(void *ctx, enum vm_fsck_fault f, const struct vm_fsck_place *place, uint64_t is, uint64_t should_be)
+{
+    fault(ctx, vm_fsck_text(f), place->pfn.n, is, should_be);
+}
+
 static void check_frame(struct check *c, struct guest_machine *m, uint64_t pfn)
 {
     uint64_t mfn = atomic_load(&m->p2m[pfn]), pte = 0;
@@ -189,6 +220,7 @@ uint64_t guest_fsck(struct guest *g, void (*line)(void *arg, const char *text), 
 
     guest_cpu_become(&g->machine.cpu[0]);
     reported = mm_fsck(g->mm, on_mm_fault, &c);
+    reported += slab_fsck(g->mm, on_slab_fault, &c) + vm_fsck(g->vm, on_vm_fault, &c);
     ASSERT_CMP(reported, ==, c.faults);
     for (uint64_t pfn = 0; pfn < g->machine.pages; pfn++) {
         check_frame(&c, &g->machine, pfn);

@@ -8,6 +8,9 @@
 #define GUEST_ARCH_EMBEDDED_GUEST_H
 
 #include "../../mm/coop.h"
+#include "../../mm/lru.h"
+#include "../../mm/pagecache.h"
+#include "../../mm/swap.h"
 #include "machine.h"
 
 struct guest;
@@ -22,7 +25,10 @@ struct guest_task {
 struct guest {
     struct guest_machine machine;
     struct mm *mm;
-    struct vm *vm;                              /* NULL where the guest has no processes */
+    struct vm *vm;
+    struct lru *lru;
+    struct pagecache *pagecache;
+    struct swap *swap;
     struct coop *coop;
     struct guest_task tasks[GUEST_TASKS_MAX];
     uint32_t task_count;
