@@ -106,8 +106,8 @@ struct zone {
     FS_ALIGNED(64) struct spinlock lock;
     _Atomic uint64_t free_pages;                    /* in PAGE_FREE units of any type but ISOLATE */
     uint64_t isolated_free_pages;
-    uint64_t watermark[WMARKS];
-    uint64_t reserve[ZONE_KINDS];                   /* kept from requests that a higher kind could serve */
+    _Atomic uint64_t watermark[WMARKS];             /* read without the lock; they change when memory leaves or returns */
+    _Atomic uint64_t reserve[ZONE_KINDS];           /* kept from requests that a higher kind could serve; the same */
     uint64_t free_units[FREE_ORDERS][MIGRATE_TYPES];
     struct blockmap area[FREE_ORDERS][MIGRATE_TYPES];   /* members: positions of blocks */
     uint64_t blocks_of[MIGRATE_TYPES];

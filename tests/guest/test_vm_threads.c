@@ -25,6 +25,9 @@
 #define MOVED_LEAST 500u
 #define SHARED_PAGES 64u
 #define SHARED_VA   0x10000000ull
+#define HOT_PAGES   4u
+#define HOT_STEPS   4000u
+#define HOT_WAITS   20u                 /* faults that met a page on its way, at least */
 
 static struct guest g;
 static struct world worlds[WORKERS];
@@ -36,9 +39,9 @@ static _Atomic uint64_t wrong, moved, stops;
 
 struct stripe { uint64_t words[SHARED_PAGES]; };
 
-static void stripe_step(struct stripe *s, unsigned me, struct rng *r)
+static void stripe_step(struct stripe *s, unsigned me, uint32_t pages, struct rng *r)
 {
-    uint32_t page = (uint32_t)rng_below(r, SHARED_PAGES);
+    uint32_t page = (uint32_t)rng_below(r, pages);
     uint64_t va = SHARED_VA + page * (uint64_t)FS_PAGE_BYTES + me * 64, word;
 
     if (vm_user_read(shared_mm, va, &word, sizeof(word)) != MM_OK || word != s->words[page]) {
@@ -81,7 +84,7 @@ static void *worker(void *argument)
     arch_hosted_cpu_online(me);
     for (unsigned step = 0; step < STEPS || (step < STEPS * 50 && atomic_load(&moved) < MOVED_LEAST); step++) {
         world_step(w);
-        stripe_step(&stripe, me, &w->r);
+        stripe_step(&stripe, me, SHARED_PAGES, &w->r);
         if (step % 300 == 299) {
             fork_step(&stripe, me);
         }
@@ -122,6 +125,7 @@ static void *compactor(void *argument)
         uint32_t block = RAM_PAGES / PAGEBLOCK_PAGES - 4 - (uint32_t)rng_below(&r, 3);
         struct hotplug_report out, back;
 
+        arch_cpu_relax();                       /* where there is nothing to move nothing else lets the machine be stopped */
         atomic_fetch_add(&moved, compact_all(&g.f.mm, TARGET_MOVABLE).migrated_pages);
         if (memory_offline(&g.f.mm, block_pfn(block), block_pfn(block + 4), OFFLINE_RESIDUAL_OK, &hotplug, &out, NULL) == MM_EINVAL
             || memory_online(&g.f.mm, block_pfn(block), block_pfn(block + 4), &hotplug, &back) != MM_OK) {
@@ -223,9 +227,96 @@ static void test_threads(void **state)
     guest_free(&g);
 }
 
+/* ---- a few pages that everybody writes all the time, and that are moved all the time ---- */
+
+/* Whoever wants the page while it is on its way gets the time to ask for it. */
+static void linger(void *ctx, pfn_t to, pfn_t from)
+{
+    static _Atomic unsigned copies;
+
+    (void)ctx;
+    (void)to;
+    (void)from;
+    if (atomic_fetch_add(&copies, 1) % 8 == 0) {
+        usleep(20);
+    }
+}
+
+static void *hot_worker(void *argument)
+{
+    unsigned me = (unsigned)(uintptr_t)argument;
+    struct stripe stripe = { { 0 } };
+    struct rng r = { me };
+
+    arch_hosted_cpu_online(me);
+    for (unsigned step = 0; step < HOT_STEPS || (step < HOT_STEPS * 100 && vm_counter(&g.vm, VMC_fault_migration) < HOT_WAITS); step++) {
+        stripe_step(&stripe, me, HOT_PAGES, &r);
+    }
+    for (uint32_t page = HOT_PAGES; page < SHARED_PAGES; page++) {
+        stripe.words[page] = 0;
+    }
+    fork_step(&stripe, me);
+    arch_hosted_cpu_offline();
+    return NULL;
+}
+
+static void *hot_mover(void *argument)
+{
+    struct rng r = { 4 };
+
+    (void)argument;
+    arch_hosted_cpu_online(WORKERS);
+    while (!atomic_load(&stop)) {
+        struct page *page = follow_page(shared_mm, SHARED_VA + rng_below(&r, HOT_PAGES) * FS_PAGE_BYTES);
+        struct migrate_item item = { .from = page };
+        struct migrate_result result;
+        struct mm_struct *child;
+
+        if (page != NULL && migrate_pages(&g.vm, &item, 1, new_target, NULL, MIGRATE_SYNC, &result) != MM_OK) {
+            page_put(&g.f.mm, page);
+        }
+        if (rng_below(&r, 64) == 0 && mm_fork(shared_mm, &child) == MM_OK) {
+            mm_put(child);
+        }
+    }
+    arch_hosted_cpu_offline();
+    return NULL;
+}
+
+static void test_hot_pages(void **state)
+{
+    pthread_t threads[WORKERS + 1];
+    uint64_t va = SHARED_VA;
+
+    (void)state;
+    atomic_store(&stop, false);
+    arch_hosted_on_copy(linger, NULL);
+    guest_init(&g, RAM_PAGES, WORKERS + 1, 0);
+    assert_int_equal(mm_create(&g.vm, &shared_mm), MM_OK);
+    assert_int_equal(vm_mmap(shared_mm, &va, SHARED_PAGES * (uint64_t)FS_PAGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, hot_worker, (void *)(uintptr_t)i), 0);
+    }
+    assert_int_equal(pthread_create(&threads[WORKERS], NULL, hot_mover, NULL), 0);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    atomic_store(&stop, true);
+    pthread_join(threads[WORKERS], NULL);
+    assert_int_equal(atomic_load(&wrong), 0);
+    assert_true(vm_counter(&g.vm, VMC_fault_migration) >= HOT_WAITS);
+    guest_check(&g, 0);
+    mm_put(shared_mm);
+    guest_free(&g);
+    arch_hosted_on_copy(NULL, NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_hot_pages),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

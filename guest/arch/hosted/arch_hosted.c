@@ -2,7 +2,7 @@
  * arch_hosted.c - the machine of the memory core where it is a process: threads are CPUs.
  *
  * Owns: which CPU a thread is, and where page contents are.
- * Invariants: I1  the memory is set once, before threads start.
+ * Invariants: I1  the memory and the hook are set before threads start.
  * Lock order: none.
  * Why: tests and benches run the very objects that the PV kernel links.
  * Cost: a CPU number is one thread-local read.
@@ -17,6 +17,8 @@
 static _Thread_local unsigned this_cpu;
 static unsigned char *memory_base;
 static uint64_t memory_pages;
+static void (*on_copy)(void *ctx, pfn_t to, pfn_t from);
+static void *on_copy_ctx;
 
 void arch_hosted_set_cpu(unsigned cpu)
 {
@@ -66,8 +68,17 @@ void arch_page_clear(pfn_t pfn)
     }
 }
 
+void arch_hosted_on_copy(void (*fn)(void *ctx, pfn_t to, pfn_t from), void *ctx)
+{
+    on_copy = fn;
+    on_copy_ctx = ctx;
+}
+
 void arch_page_copy(pfn_t to, pfn_t from)
 {
+    if (on_copy != NULL) {
+        on_copy(on_copy_ctx, to, from);
+    }
     if (memory_base != NULL) {
         memcpy(page_bytes(to), page_bytes(from), FS_PAGE_BYTES);
     }

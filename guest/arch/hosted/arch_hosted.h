@@ -27,6 +27,8 @@ void arch_hosted_set_memory(void *base, uint64_t pages);
 uint64_t arch_hosted_drop_flushes(uint64_t n);
 /* The n-th arch_pte_write() from now on that gives rights, or arch_table_enter(), fails (1-based); 0: none does. */
 void arch_hosted_fail_nth(uint64_t n);
+/* fn runs in each arch_page_copy() before the copy (NULL: none): what happens to a page that is being moved. Before threads start. */
+void arch_hosted_on_copy(void (*fn)(void *ctx, pfn_t to, pfn_t from), void *ctx);
 struct arch_hosted_counts { uint64_t flushes, walks, hits, pte_writes, exchanges; };
 struct arch_hosted_counts arch_hosted_counts(void);
 /* The level of a page that is a page table, 0 of any other. */
