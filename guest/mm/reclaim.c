@@ -162,6 +162,16 @@ static enum outcome shrink_file(const struct scan *s, struct page *page)
     return pagecache_remove(page, 1) ? FREED : KEEP;
 }
 
+/* Somebody else has a reference that no unmapping takes away: an access is under way, or a device. To unmap it would be in vain, and
+ * a fault that copies the page while it allocates would find it gone again and again. */
+static bool is_held(const struct page *page)
+{
+    int32_t known = 1 + atomic_load_explicit(&page->mapcount, memory_order_relaxed);
+
+    known += page_test(page, PG_SWAPCACHE) + (page_address_space(page) != NULL);
+    return page_refs(page) > known;
+}
+
 static enum outcome shrink_locked(const struct scan *s, struct page *page)
 {
     struct address_space *as;
@@ -172,6 +182,9 @@ static enum outcome shrink_locked(const struct scan *s, struct page *page)
     }
     if (page_refs(page) == 1) {
         return FREED;                               /* its owner has gone meanwhile */
+    }
+    if (is_held(page)) {
+        return KEEP;
     }
     as = page_address_space(page);
     if (clean_only(s)) {
@@ -336,22 +349,38 @@ static uint64_t shrink_zone(struct scan *s)
 
 /* ---- who asks ---- */
 
-bool reclaim_wanted(const struct zone *z)
+/* Pages that are missing to a mark. What reclaim gets back are movable pages, and their blocks can run dry while kernel blocks keep
+ * the zone above its marks: of those, as many as lie between the mark and min are kept free too. */
+static uint64_t missing(struct zone *z, enum watermark mark)
 {
-    return zone_free_pages(z) < z->watermark[WMARK_LOW];
+    uint64_t free = zone_free_pages(z), movable = 0, want = z->watermark[mark], want_movable = want - z->watermark[WMARK_MIN];
+
+    spin_lock(&z->lock);
+    for (unsigned o = 0; o < FREE_ORDERS; o++) {
+        movable += z->free_units[o][MIGRATE_MOVABLE] << o;
+    }
+    spin_unlock(&z->lock);
+    want = want > free ? want - free : 0;
+    want_movable = want_movable > movable ? want_movable - movable : 0;
+    return want > want_movable ? want : want_movable;
+}
+
+bool reclaim_wanted(struct zone *z)
+{
+    return missing(z, WMARK_LOW) > 0;
 }
 
 uint64_t reclaim_background(struct vm *vm, struct zone *z)
 {
     struct scan s = { .vm = vm, .z = z, .scan_counter = LC_pgscan_kswapd, .steal_counter = LC_pgsteal_kswapd };
-    uint64_t total = 0;
+    uint64_t total = 0, enough = 2 * missing(z, WMARK_HIGH);
 
     if (!reclaim_wanted(z)) {
         return 0;
     }
     lru_count(vm->lru, LC_kswapd_run, 1);
-    while (zone_free_pages(z) < z->watermark[WMARK_HIGH]) {
-        s.wanted = z->watermark[WMARK_HIGH] - zone_free_pages(z);
+    /* Pages that were guests in kernel blocks leave these fuller of holes and the movable ones as they were: not for ever. */
+    while (total < enough && (s.wanted = missing(z, WMARK_HIGH)) > 0) {
         s.reclaimed = 0;
         if (shrink_zone(&s) == 0) {
             break;

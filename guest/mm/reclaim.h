@@ -1,7 +1,8 @@
 /*
  * reclaim.h - getting pages back: page cache, swap, slabs.
  *
- * Layer: L4.  The same watermarks as the allocator's: below low the background works until high; who finds nothing above min reclaims himself.
+ * Layer: L4.  The same watermarks as the allocator's: below low the background works until high, and movable blocks
+ * keep their share of that; who finds nothing above min reclaims himself.
  */
 #ifndef GUEST_MM_RECLAIM_H
 #define GUEST_MM_RECLAIM_H
@@ -20,7 +21,7 @@ void reclaim_init(struct vm *vm);
  * Returns pages. May sleep. */
 uint64_t reclaim_background(struct vm *vm, struct zone *z);
 /* Is there work for it? */
-bool reclaim_wanted(const struct zone *z);
+bool reclaim_wanted(struct zone *z);
 /* Reclaim at least so many pages of a zone if they can be had; returns how many. May sleep. */
 uint64_t reclaim_zone(struct vm *vm, struct zone *z, uint64_t pages, gfp_t gfp);
 /* Lumpy: everything in [start, end) that can go, however often it is used; returns pages. */
