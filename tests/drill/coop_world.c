@@ -99,13 +99,13 @@ static void world_swap(struct world *w)
     assert_int_equal(swap_add_area(coop_guest_kernel(w->c)->swap, SWAP_SLOTS, &ops, w->swap_bytes), MM_OK);
 }
 
-void world_make(struct world *w, uint64_t seed, uint32_t vcpus)
+void world_make(struct world *w, uint64_t seed, uint32_t vcpus, uint64_t pages)
 {
     struct emb_config c = { .nodes = { { NODE_PAGES, 0 }, { NODE_PAGES, 0 }, { NODE_PAGES, 0 } }, .node_count = 3, .seed = seed };
-    struct coop_guest_config g = { .name = "coop", .pages = GUEST_PAGES, .vcpus = vcpus, .node = 1, .boot = { .seed = seed } };
+    struct coop_guest_config g = { .name = "coop", .pages = pages, .vcpus = vcpus, .node = 1, .boot = { .seed = seed } };
 
     /* The journal syncs at each step; what it survives here is a killed process, not a power cut. */
-    *w = (struct world){ .dir = "/dev/shm/coop-XXXXXX", .seed = seed };
+    *w = (struct world){ .dir = "/dev/shm/coop-XXXXXX", .seed = seed, .pages = pages };
     assert_non_null(mkdtemp(w->dir));
     w->m = emb_machine_create(&c);
     assert_non_null(w->m);

@@ -9,6 +9,7 @@
 
 #define NODE_PAGES 16384u
 #define GUEST_PAGES 8192u
+#define SMALL_PAGES 3072u              /* where there are many runs */
 
 /* Kernel pages of all orders, with a pattern; some are said to be a device's. */
 #define POOL_UNITS 96u
@@ -39,7 +40,7 @@ struct world {
     struct coop_guest *c;
     char dir[64];
     uint64_t seed;
-    uint64_t max_pages;
+    uint64_t max_pages, pages;
     uint32_t pool_count;
     struct kernel_pool pools[4];
     uint32_t family_count;
@@ -47,7 +48,7 @@ struct world {
     unsigned char *swap_bytes;
 };
 
-void world_make(struct world *w, uint64_t seed, uint32_t vcpus);
+void world_make(struct world *w, uint64_t seed, uint32_t vcpus, uint64_t pages);
 void world_end(struct world *w);
 fs_status_t world_evacuate(struct world *w, const char *target, const struct hv_evacuate_options *more, struct hv_report *report, struct fs_error *err);
 fs_status_t world_recover(struct world *w, struct hv_recover_report *r, struct fs_error *err);

@@ -56,7 +56,7 @@ static void undisturbed(void **state)
         struct world w;
         struct hv_report r = { 0 };
         struct fs_error err = { "" };
-        world_make(&w, seed, 1 + (uint32_t)seed % 3);
+        world_make(&w, seed, 1 + (uint32_t)seed % 3, GUEST_PAGES);
         fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
         expect_empty(&w, s, &r, &err);
         assert_int_equal(r.domains[0].plan.mover, HV_MOVER_COOP);
@@ -73,8 +73,225 @@ static void undisturbed(void **state)
     }
 }
 
+/* Out, back online, out of the next: page tables, slab, shared pages and all, every time. */
+static void rounds(void **state)
+{
+    static const char *const targets[] = { "NODE1", "NODE0", "NODE2", "NODE1" };
+    struct world w;
+    (void)state;
+    world_make(&w, 77, 2, GUEST_PAGES);
+    for (unsigned i = 0; i < FS_ARRAY_SIZE(targets); i++) {
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        struct hv hv = { .be = emb_backend(w.m), .state_dir = w.dir };
+        uint64_t pages;
+        fs_status_t s = world_evacuate(&w, targets[i], NULL, &r, &err);
+        uint64_t held, left = emb_guest_frames_in(w.m, coop_guest_domid(w.c), emb_node_range(w.m, i == 1 ? 0 : i == 2 ? 2 : 1), &held);
+        if (s != FS_PARTIAL && s != FS_OK) {
+            fail_msg("round %u: %s: %s", i, fs_status_name(s), err.text);
+        }
+        assert_int_equal(left, 0);
+        assert_int_equal(r.blocker_count, s == FS_OK ? 0 : i == 1 ? 64 : 1);    /* shared_info, Xen's image */
+        world_sane(&w, "round", i);
+        assert_int_equal(hv_online(&hv, targets[i], &pages, &err), FS_OK);
+        hv.be->ops->close(hv.be);
+        hv_report_free(&r);
+    }
+    world_end(&w);
+}
+
+/* What a device holds stays, with its reason; everything around it leaves. */
+static void device_pages_stay(void **state)
+{
+    struct world w;
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    uint64_t dma = 0, held = 0;
+    (void)state;
+    world_make(&w, 5, 1, GUEST_PAGES);
+    w.pools[0].dma_wanted = 6;
+    coop_guest_step(w.c, 1500);
+    for (unsigned u = 0; u < POOL_UNITS; u++) {
+        dma += w.pools[0].units[u].dma ? 1ull << w.pools[0].units[u].order : 0;
+    }
+    assert_true(dma >= 6);
+    assert_int_equal(world_evacuate(&w, "NODE1", NULL, &r, &err), FS_PARTIAL);
+    for (size_t i = 0; i < r.blocker_count; i++) {
+        held += r.blockers[i].reason == FS_REASON_FOREIGN_REF;
+    }
+    assert_int_equal(held, dma);
+    assert_int_equal(r.blocker_count, dma + 1);
+    assert_int_equal(r.frames_moved, GUEST_PAGES - dma);
+    world_sane(&w, "device", 0);
+    hv_report_free(&r);
+    world_end(&w);
+}
+
+/* A guest that is asked to suspend although it could move its pages: the PV mover moves it as any other. */
+static void moves_by_suspend_too(void **state)
+{
+    struct world w;
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    (void)state;
+    world_make(&w, 6, 2, GUEST_PAGES);
+    /* It speaks a version that we do not. */
+    assert_int_equal(emb_core_publish(w.m, coop_guest_domid(w.c), FS_ABI_KEY_VERSION, "2"), 0);
+    fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+    expect_empty(&w, s, &r, &err);
+    assert_int_equal(r.domains[0].plan.mover, HV_MOVER_PV);
+    assert_true(coop_guest_kernel(w.c)->suspends >= 1);
+    world_sane(&w, "suspended", 0);
+    hv_report_free(&r);
+    world_end(&w);
+}
+
+/* ---- disturbed ---- */
+
+static void recover_and_check(struct world *w, fs_status_t s, const char *what, uint64_t n, uint64_t *recovered)
+{
+    if (world_needs_recovery(w, s)) {
+        struct hv_recover_report r = { 0 };
+        struct fs_error err = { "" };
+        s = world_recover(w, &r, &err);
+        (*recovered)++;
+        if (s != FS_OK) {
+            fail_msg("%s %llu; recovery: %s: %s", what, (unsigned long long)n, fs_status_name(s), err.text);
+        }
+    }
+    world_sane(w, what, n);
+}
+
+/* Backend call n fails, for every STRIDE-th n. */
+static void each_call_fails(void **state)
+{
+    uint64_t recovered = 0, whole = 0, runs = 0, stride = env_number("STRIDE", 13);
+    bool more = true;
+    (void)state;
+    for (uint64_t n = 1; more; n += n < 30 ? 1 : stride) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        struct emb_fault_plan plan = { .fail_call = n, .partial = n % 2 == 0 };
+        world_make(&w, 7, 1, SMALL_PAGES);
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+        more = emb_fault_fired(w.m) > 0;
+        emb_fault_arm(w.m, NULL);
+        whole += s == FS_PARTIAL;
+        runs++;
+        hv_report_free(&r);
+        recover_and_check(&w, s, "call", n, &recovered);
+        world_end(&w);
+    }
+    print_message("%llu evacuations with a failing call: %llu ended whole, %llu needed recovery\n", (unsigned long long)runs, (unsigned long long)whole,
+                  (unsigned long long)recovered);
+    assert_true(recovered < runs);
+}
+
+/* Hypercall n of the guest fails once. */
+static void each_hypercall_fails(void **state)
+{
+    uint64_t stride = env_number("STRIDE", 13), runs = 0, moved_less = 0;
+    bool more = true;
+    (void)state;
+    for (uint64_t n = 1; more; n += n / stride + 1) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t recovered = 0;
+        world_make(&w, 11, 2, SMALL_PAGES);
+        uint64_t before = coop_guest_hypercalls(w.c);
+        coop_guest_fail_nth(w.c, n);
+        fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+        more = coop_guest_hypercalls(w.c) - before >= n;
+        coop_guest_fail_nth(w.c, 0);
+        moved_less += r.frames_moved < w.pages;
+        runs++;
+        if (s != FS_PARTIAL && s != FS_OK) {
+            fail_msg("hypercall %llu failed: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+        }
+        hv_report_free(&r);
+        recover_and_check(&w, s, "hypercall", n, &recovered);
+        world_end(&w);
+    }
+    print_message("%llu evacuations with a failing hypercall, %llu left pages behind\n", (unsigned long long)runs, (unsigned long long)moved_less);
+    assert_int_equal(moved_less, 0);            /* what was refused once moves at the next try */
+}
+
+/* The tool runs in a child and is killed; the guest runs here all the while. */
+static bool run_and_kill(struct world *w, uint32_t crash_at)
+{
+    pid_t pid = fork();
+    int status;
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        struct hv_evacuate_options o = { .verify = true, .crash_at = crash_at };
+        (void)world_evacuate(w, "NODE1", &o, &r, &err);
+        _exit(0);
+    }
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        coop_guest_step(w->c, 1);
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
+    }
+    emb_fault_arm(w->m, NULL);
+    emb_machine_reap(w->m);
+    return WIFSIGNALED(status);
+}
+
+static void killed_at_each_record(void **state)
+{
+    uint64_t recovered = 0;
+    uint32_t n = 1;
+    bool killed = true;
+    (void)state;
+    for (; killed; n++) {
+        struct world w;
+        world_make(&w, 8, 1, SMALL_PAGES);
+        killed = run_and_kill(&w, n);
+        recover_and_check(&w, FS_OK, "killed at record", n, &recovered);
+        world_end(&w);
+    }
+    print_message("killed at each of %u journal records, %llu recoveries\n", n - 2, (unsigned long long)recovered);
+    assert_true(recovered > 8);
+}
+
+static void kill_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)m, (void)op, (void)call;
+    if (getpid() != *(pid_t *)arg) {
+        (void)raise(SIGKILL);
+    }
+}
+
+static void killed_at_each_call(void **state)
+{
+    uint64_t recovered = 0, kills = 0, stride = env_number("STRIDE", 13);
+    bool killed = true;
+    pid_t self = getpid();
+    (void)state;
+    for (uint64_t n = 1; killed; n += n < 30 ? 3 : stride * 2) {
+        struct world w;
+        struct emb_fault_plan plan = { .hook_call = n, .hook = kill_hook, .hook_arg = &self };
+        world_make(&w, 9, 1 + (uint32_t)n % 2, SMALL_PAGES);
+        emb_fault_arm(w.m, &plan);
+        killed = run_and_kill(&w, 0);
+        kills += killed;
+        recover_and_check(&w, FS_OK, "killed at call", n, &recovered);
+        world_end(&w);
+    }
+    print_message("killed at %llu different calls, %llu recoveries\n", (unsigned long long)kills, (unsigned long long)recovered);
+    assert_true(recovered > 10);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(undisturbed) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(undisturbed), cmocka_unit_test(rounds), cmocka_unit_test(device_pages_stay), cmocka_unit_test(moves_by_suspend_too),
+        cmocka_unit_test(each_call_fails), cmocka_unit_test(each_hypercall_fails), cmocka_unit_test(killed_at_each_record),
+        cmocka_unit_test(killed_at_each_call),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
