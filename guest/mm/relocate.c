@@ -8,7 +8,7 @@
  *       before decides only where that is tried.
  *   I2  a free page is never copied: free under the zone's lock, or free or on a per-CPU list while the machine stands still.
  *   I3  a page of a process or of the page cache is never copied in a stop.
- *   I4  a stop moves at most RELOCATE_BATCH pages; nothing but the machine's layer writes between the copies and the switch.
+ *   I4  a stop moves at most RELOCATE_BATCH pages, fewer where they are tables; nothing but the machine's layer writes between the copies and the switch.
  *   I5  the new frame is nobody's: the M2P names no pfn whose p2m entry is it.
  * Lock order: none is held on entry; zone.lock is held over arch_frames_move() of free pages, which has no safepoint.
  * Why a stop for kernel pages: slab objects and struct pages have no reverse map; whoever has their address uses it at any
@@ -201,6 +201,18 @@ static void stopped(void *arg)
     }
 }
 
+/* In kernel pages: what a page costs in the stop.  A table is validated anew, entry by entry; a root of the kernel's, or what
+ * hangs below it, makes every CPU load it. */
+static unsigned weight_of(const struct mm *mm, pfn_t pfn, const struct arch_table_place *boot)
+{
+    struct page *p;
+
+    if (boot != NULL) {
+        return boot->level > 1 ? RELOCATE_BATCH : RELOCATE_BATCH / 8;
+    }
+    return page_kind(mm, pfn, &p) == KIND_TABLE ? RELOCATE_BATCH / 8 : 1;
+}
+
 static void move_kernel(struct relocate *r, struct relocate_entry *list, size_t count, bool verify, struct relocate_counts *out)
 {
     struct batch b = { .r = r, .list = list, .verify = verify };
@@ -208,10 +220,16 @@ static void move_kernel(struct relocate *r, struct relocate_entry *list, size_t 
     for (size_t i = 0; i < count;) {
         uint64_t since;
 
+        unsigned weight = 0;
+
         b.count = 0;
         for (; i < count && b.count < RELOCATE_BATCH; i++) {
             if (list[i].status == FS_ABI_ENTRY_NONE) {
                 b.boot[b.count] = arch_boot_table(list[i].pfn, &b.place[b.count]);
+                weight += weight_of(r->mm, list[i].pfn, b.boot[b.count] ? &b.place[b.count] : NULL);
+                if (weight > RELOCATE_BATCH && b.count > 0) {
+                    break;
+                }
                 b.of[b.count++] = i;
             }
         }

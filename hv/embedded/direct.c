@@ -14,6 +14,7 @@
  * The host limits mappings (vm.max_map_count, 65530 by default): a guest of more pages than that whose
  * frames are all scattered cannot be mapped.
  */
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -31,16 +32,30 @@ static uint64_t root_of(const struct emb_domain *d)
     return 0;
 }
 
-/* What the entry at that address says, in the form of core->mapped. */
-static uint32_t wanted(struct emb_machine *m, struct emb_core *core, uint64_t root, uint64_t pfn)
+/* The last level's table for the pfns around one, and the rights of the way to it. */
+struct reach { uint64_t group, l1, rights; };
+
+static void reach(struct emb_machine *m, struct emb_core *core, uint64_t root, uint64_t pfn, struct reach *r)
 {
-    uint64_t pte, l1;
-    if (!emb_walk(m, root, (uint64_t)(uintptr_t)core->boot.direct + pfn * FS_PAGE_BYTES, &pte, &l1)) {
-        return 0;
+    uint64_t va = (uint64_t)(uintptr_t)core->boot.direct + pfn * FS_PAGE_BYTES, mfn = root;
+    *r = (struct reach){ .group = pfn / 512, .rights = EMB_PTE_RW };
+    for (unsigned level = 4; level > 1; level--) {
+        uint64_t e = mfn != 0 && emb_is_ram(m, mfn) ? emb_table(m, mfn)[va >> (12 + 9 * (level - 1)) & 511] : 0;
+        r->rights &= e;
+        mfn = e & EMB_PTE_P ? emb_pte_mfn(e) : 0;
     }
-    core->direct_l1[pfn / 512] = l1;
-    uint64_t mfn = emb_pte_mfn(pte);
-    return emb_is_ram(m, mfn) ? (uint32_t)(mfn + 1) | (pte & EMB_PTE_RW ? WRITABLE : 0) : 0;
+    r->l1 = mfn != 0 && emb_is_ram(m, mfn) ? mfn : 0;
+    core->direct_l1[pfn / 512] = r->l1;
+}
+
+/* What the entry at that address says, in the form of core->mapped. r: of another pfn before, or group UINT64_MAX. */
+static uint32_t wanted(struct emb_machine *m, struct emb_core *core, uint64_t root, uint64_t pfn, struct reach *r)
+{
+    if (r->group != pfn / 512) {
+        reach(m, core, root, pfn, r);
+    }
+    uint64_t pte = r->l1 ? emb_table(m, r->l1)[pfn % 512] : 0, mfn = emb_pte_mfn(pte);
+    return (pte & EMB_PTE_P) && emb_is_ram(m, mfn) ? (uint32_t)(mfn + 1) | (pte & r->rights & EMB_PTE_RW ? WRITABLE : 0) : 0;
 }
 
 static void show(struct emb_machine *m, struct emb_core *core, uint64_t pfn, uint64_t pages, uint32_t want)
@@ -64,13 +79,14 @@ static void sync_range(struct emb_machine *m, struct emb_domain *d, uint64_t fir
 {
     struct emb_core *core = d->core;
     uint64_t root = root_of(d), pages = end < core->boot.pages ? end : core->boot.pages;
-    uint32_t want = first < pages ? wanted(m, core, root, first) : 0;
+    struct reach r = { .group = UINT64_MAX };
+    uint32_t want = first < pages ? wanted(m, core, root, first, &r) : 0;
     for (uint64_t pfn = first; pfn < pages;) {
         uint64_t n = 1;
         uint32_t next = 0;
         bool differs = want != core->mapped[pfn];
         while (pfn + n < pages) {
-            next = wanted(m, core, root, pfn + n);
+            next = wanted(m, core, root, pfn + n, &r);
             if (next != (want ? want + (uint32_t)n : 0) || (next != core->mapped[pfn + n]) != differs) {
                 break;
             }
@@ -120,7 +136,7 @@ void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned leve
     }
 }
 
-void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index)
+void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, struct emb_touched *t)
 {
     struct emb_core *core = d->core;
     if (core->host_pid != getpid()) {
@@ -132,9 +148,50 @@ void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t tabl
         if (core->direct_l1[i] != table_mfn || pfn >= core->boot.pages) {
             continue;
         }
-        uint32_t want = wanted(m, core, root_of(d), pfn);
-        if (want != core->mapped[pfn]) {
-            show(m, core, pfn, 1, want);
+        if (t->count == EMB_TOUCHED_MAX) {
+            emb_direct_show(m, d, t);
+        }
+        t->pfn[t->count++] = pfn;
+    }
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_touched *t)
+{
+    struct emb_core *core = d->core;
+    uint64_t root = t->count ? root_of(d) : 0;
+    struct reach r = { .group = UINT64_MAX };
+    if (t->count > 1) {
+        qsort(t->pfn, t->count, sizeof(t->pfn[0]), by_number);
+    }
+    for (uint32_t i = 0; i < t->count;) {
+        uint64_t pfn = t->pfn[i], n = 1;
+        uint32_t want = wanted(m, core, root, pfn, &r);
+        for (i++; i < t->count && t->pfn[i] == pfn + n - 1; i++) {
+        }
+        while (want && i < t->count && t->pfn[i] == pfn + n && wanted(m, core, root, pfn + n, &r) == want + n) {
+            for (n++, i++; i < t->count && t->pfn[i] == pfn + n - 1; i++) {     /* touched twice */
+            }
+        }
+        bool same = true;
+        for (uint64_t k = 0; k < n && same; k++) {
+            same = core->mapped[pfn + k] == (want ? want + (uint32_t)k : 0);
+        }
+        if (!same) {
+            show(m, core, pfn, n, want);
         }
     }
+    t->count = 0;
+}
+
+void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index)
+{
+    struct emb_touched t = { .count = 0 };
+    emb_direct_note(m, d, table_mfn, index, &t);
+    emb_direct_show(m, d, &t);
 }

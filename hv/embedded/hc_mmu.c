@@ -14,9 +14,10 @@
 #include <xen/xen.h>
 
 #define BATCH 256u
+#define OPS 64u
 #define ALL_VCPUS UINT64_MAX
 
-static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val)
+static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val, struct emb_touched *touched)
 {
     uint64_t cmd = ptr & 7, mfn = ptr >> FS_PAGE_SHIFT;
     if (cmd == MMU_MACHPHYS_UPDATE) {
@@ -37,9 +38,10 @@ static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val)
     }
     int rc = emb_mmu_update(h->m, h->d, ptr, val);
     if (rc == 0 && type == EMB_T_L1) {
-        emb_direct_touch(h->m, h->d, mfn, index);
+        emb_direct_note(h->m, h->d, mfn, index, touched);
     } else if (rc == 0 && type >= EMB_T_L2 && type <= EMB_T_L4) {
         emb_tlb_flush(h->d, ALL_VCPUS);
+        emb_direct_show(h->m, h->d, touched);
         emb_direct_upper(h->m, h->d, (unsigned)type, mfn, index);
     }
     return rc;
@@ -54,6 +56,7 @@ static int report_done(uint64_t at, uint32_t done, int rc)
 long emb_hc_mmu_update(struct emb_hcall *h)
 {
     struct mmu_update list[BATCH];
+    struct emb_touched touched = { .count = 0 };
     uint32_t count = (uint32_t)h->a[1], done = 0;
     uint32_t foreign = (uint32_t)h->a[3];
     int rc = foreign >> 16 ? emb_self_only(h, (uint16_t)((foreign >> 16) - 1)) : 0;
@@ -61,9 +64,10 @@ long emb_hc_mmu_update(struct emb_hcall *h)
     while (rc == 0 && done < count) {
         uint32_t n = count - done < BATCH ? count - done : BATCH, i = 0;
         rc = emb_from_guest(list, h->a[0] + done * sizeof(list[0]), n * sizeof(list[0]));
-        while (rc == 0 && i < n && (rc = update_one(h, list[i].ptr, list[i].val)) == 0) {
+        while (rc == 0 && i < n && (rc = update_one(h, list[i].ptr, list[i].val, &touched)) == 0) {
             i++;
         }
+        emb_direct_show(h->m, h->d, &touched);          /* I1 */
         done += i;
     }
     return report_done(h->a[2], done, rc);
@@ -178,11 +182,13 @@ long emb_hc_mmuext(struct emb_hcall *h)
     uint32_t count = (uint32_t)h->a[1], done = 0;
     int rc = emb_self_only(h, (uint16_t)h->a[3]);
     while (rc == 0 && done < count) {
-        struct mmuext_op op;
-        rc = emb_from_guest(&op, h->a[0] + done * sizeof(op), sizeof(op));
-        if (rc == 0 && (rc = ext_one(h, &op)) == 0) {
-            done++;
+        struct mmuext_op ops[OPS];
+        uint32_t n = count - done < OPS ? count - done : OPS, i = 0;
+        rc = emb_from_guest(ops, h->a[0] + done * sizeof(ops[0]), n * sizeof(ops[0]));
+        while (rc == 0 && i < n && (rc = ext_one(h, &ops[i])) == 0) {
+            i++;
         }
+        done += i;
     }
     return report_done(h->a[2], done, rc);
 }
