@@ -372,7 +372,7 @@ static fs_status_t boot(struct drill *d, uint64_t seed, struct fs_error *err)
     struct rig_config machine;
     struct hv_backend *be = NULL;
     struct fs_error words = { "" };
-    fs_status_t s = drill_config(d->o, &machine, &words);
+    fs_status_t s = drill_config(d->ops, d->o, &machine, &words);
     machine.seed = seed;
     step_begin(d, seed, "boot", "");
     if (s == FS_OK) {
@@ -474,7 +474,7 @@ fs_status_t drill_run(const struct rig_ops *rig, const struct hv_drill_options *
     char dir[256] = "";
     uint64_t first = o->seed == 0 ? 1 : o->seed, seeds = o->seeds == 0 ? 1 : o->seeds, since = now_ns();
     memset(out, 0, sizeof(*out));
-    fs_status_t s = drill_config(o, &unused, err), verdict = FS_OK;
+    fs_status_t s = drill_config(rig, o, &unused, err), verdict = FS_OK;
     if (s == FS_OK && o->state_dir == NULL) {
         s = own_dir(dir, sizeof(dir), err);
     }

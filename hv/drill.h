@@ -11,6 +11,6 @@
 fs_status_t drill_run(const struct rig_ops *rig, const struct hv_drill_options *options, struct hv_drill_report *out,
                       struct fs_error *err) FS_MUST_CHECK;
 /* The machine that options describe; FS_USAGE says which word is wrong. */
-fs_status_t drill_config(const struct hv_drill_options *options, struct rig_config *out, struct fs_error *err) FS_MUST_CHECK;
+fs_status_t drill_config(const struct rig_ops *rig, const struct hv_drill_options *options, struct rig_config *out, struct fs_error *err) FS_MUST_CHECK;
 
 #endif

@@ -239,13 +239,15 @@ struct hv_drill_callbacks {         /* each may be NULL; called in the caller's 
     void (*on_step)(void *arg, const struct hv_drill_step *step);
 };
 
+struct emb_kernel_ops;
 struct hv_drill_options {
     uint64_t seed;                  /* of the first drill; 0: 1 */
     uint32_t seeds;                 /* so many drills, each with the next seed; 0: 1 */
     uint32_t dimms;                 /* 2 to 16; 0: 4 */
     uint64_t dimm_mib;              /* 0: 64 */
-    const char *const *guests;      /* "pv=NAME,MIB,VCPUS,DIMM" or "pvh=..."; none: three that suit the DIMMs */
+    const char *const *guests;      /* "pv=NAME,MIB,VCPUS,DIMM", "pvh=...", "coop=..."; none: some that suit the DIMMs */
     size_t guest_count;
+    const struct emb_kernel_ops *kernel;    /* the kernel of coop guests; NULL: there are none */
     bool threads;                   /* guests beside the engine, in real time; else one thread, the same run for the same seed */
     bool evict;
     uint64_t max_blackout_ns, max_pause_ns;

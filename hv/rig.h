@@ -20,7 +20,9 @@
 #define RIG_GUESTS_MAX 16u
 #define RIG_DIMMS_MAX 16u
 
-enum rig_kind { RIG_PV, RIG_PVH, RIG_KINDS };
+enum rig_kind { RIG_PV, RIG_PVH, RIG_COOP };      /* COOP: a kernel of this program, which moves its own pages */
+
+struct emb_kernel_ops;                  /* the machine's business: hv/embedded/core.h */
 
 struct rig_guest_config {
     enum rig_kind kind;
@@ -36,6 +38,7 @@ struct rig_config {
     uint64_t dimm_pages, dom0_pages;    /* dom0 lives on DIMM 0 */
     struct rig_guest_config guests[RIG_GUESTS_MAX];
     size_t guest_count;
+    const struct emb_kernel_ops *kernel;    /* for RIG_COOP; NULL: there is none */
     bool threads;                       /* each guest in a thread of its own, real time; else between the engine's calls, a modelled clock */
 };
 
@@ -49,6 +52,7 @@ struct rig_account {                    /* guests' frames in some ranges */
 struct rig_ops {
     fs_status_t (*open)(const struct rig_config *config, struct rig **out, struct fs_error *err);
     void (*close)(struct rig *rig);     /* the backend is closed before it */
+    uint64_t (*least_pages)(const struct rig_config *config, enum rig_kind kind);     /* a smaller guest cannot be built; UINT64_MAX: none can */
     /* The tool's handle; the caller closes it. */
     fs_status_t (*backend)(struct rig *rig, struct hv_backend **out, struct fs_error *err);
 

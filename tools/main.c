@@ -41,11 +41,12 @@ static const struct verb verbs[] = {
       "process) and finishes or rolls back each guest. Safe to run at any time and more than once.",
       0, 0, 0, verb_recover },
     { "drill", "", "rehearse it all on a machine inside this program",
-      "Boots a machine of several DIMMs inside this program, with PV and PVH guests that write all the time. Evacuates\n"
-      "the DIMM with most of them, brings it back, evacuates another. After each step every byte and page-table\n"
-      "entry of every guest is compared with what the guest wrote, every count of the machine and every table is\n"
-      "checked, and at the end the free frames. Needs no Xen and no root, and touches nothing outside itself.\n"
-      "Exit code 0: all of it was right; 12: a fault was found; others: what a step said.",
+      "Boots a machine of several DIMMs inside this program, with PV and PVH guests and one that moves its own\n"
+      "pages, all of them writing. Evacuates the DIMM with most of them, brings it back, evacuates another. After\n"
+      "each step every byte and page-table entry of every guest is compared with what the guest wrote, every count\n"
+      "of the machine and every table is checked, and at the end the free frames. Needs no Xen and no root, and\n"
+      "touches nothing outside itself. Exit code 0: all of it was right; 12: a fault was found; others: what a\n"
+      "step said.",
       OPTS_DRILL, 0, 0, verb_drill },
     { "version", "", "the version of this program and of the machine",
       "Prints both; works without Xen too, and then says what is missing.",

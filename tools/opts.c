@@ -51,7 +51,7 @@ static const struct option_spec {
     { "seed", "N", OPT_SEED, OPTS_DRILL, "what the guests look like and do; the same run for the same seed (1)" },
     { "seeds", "N", OPT_SEEDS, OPTS_DRILL, "so many drills, each with the next seed (1)" },
     { "dimms", "COUNTxMIB", OPT_DIMMS, OPTS_DRILL, "the machine's DIMMs (4x64)" },
-    { "guest", "KIND=WORDS", OPT_GUEST, OPTS_DRILL, "pv=NAME,MIB,VCPUS,DIMM or pvh=...; repeatable (two of each kind)" },
+    { "guest", "KIND=WORDS", OPT_GUEST, OPTS_DRILL, "pv=NAME,MIB,VCPUS,DIMM, pvh= or coop=...; repeatable (some of each)" },
     { "threads", NULL, OPT_THREADS, OPTS_DRILL, "guests run beside the engine, in real time" },
     { "fail-call", "N", OPT_FAIL_CALL, OPTS_DRILL, "the engine's N-th call to the machine fails once" },
     { "html", "FILE", OPT_HTML, OPTS_DRILL, "the report as one HTML file, too" },

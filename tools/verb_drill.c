@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include "drill/coop_rig.h"
 #include "feed.h"
 #include "html.h"
 #include "json.h"
@@ -164,6 +165,7 @@ static fs_status_t run_drill(struct run *run, struct hv_drill_report *report, st
     const struct tool_options *o = run->tool->opt;
     struct hv_drill_options options = {
         .seed = o->seed, .seeds = o->seeds, .dimms = o->dimms, .dimm_mib = o->dimm_mib, .guests = o->guests, .guest_count = o->guest_count,
+        .kernel = coop_rig_ops(),
         .threads = o->threads, .evict = o->evict, .max_blackout_ns = o->max_blackout_ns, .max_pause_ns = o->max_pause_ns,
         .fail_call = o->fail_call, .state_dir = o->state_dir, .interrupted = tool_interrupted(),
         .on = { .arg = run, .on_plan = on_plan, .on_report = on_report, .on_step = on_step },

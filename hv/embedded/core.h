@@ -60,4 +60,25 @@ void emb_core_step_with(struct emb_machine *m, uint16_t domid, emb_step_fn fn, v
 /* True where the toolstack asked the guest to suspend: it then calls SCHEDOP_shutdown, which returns 1 after a cancelled suspend. */
 bool emb_core_wants_suspend(struct emb_machine *m, uint16_t domid);
 
+/* ---- a kernel as the drill runs it (hv/embedded/rig.c): hv/ knows no kernel, so who has one passes this ---- */
+struct emb_kernel_config {
+    char name[64];
+    uint64_t pages, seed;
+    uint32_t vcpus, node;
+    bool any_node;
+};
+struct emb_kernel_ops {
+    uint64_t least_pages;                                   /* a smaller domain cannot boot it */
+    int (*create)(struct emb_machine *m, const struct emb_kernel_config *c, void **kernel);     /* 0 or -errno */
+    void (*destroy)(void *kernel);                          /* its domain too */
+    uint16_t (*domid)(const void *kernel);
+    /* Deterministic: so many steps.  Threaded: 0 or -errno; after stop() every thread has left its loop. */
+    void (*step)(void *kernel, uint64_t steps);
+    int (*start)(void *kernel);
+    int (*stop)(void *kernel);
+    uint64_t (*writes)(const void *kernel);                 /* pages that its tasks wrote, so far.  pre: no thread runs */
+    /* Its own checks, and every byte that its tasks own. Faults; *pages compared.  pre: no thread runs */
+    uint64_t (*check)(void *kernel, FILE *out, uint64_t *pages);
+};
+
 #endif

@@ -21,6 +21,7 @@
 
 #include "../range.h"
 #include "../rig.h"
+#include "core.h"
 #include "emb_priv.h"
 
 #define RUN_STEPS 64u                   /* load steps of each guest in run() */
@@ -40,6 +41,7 @@ struct rig {
     struct emb_machine *m;
     struct rig_config config;
     char names[RIG_GUESTS_MAX][64];
+    void *kernels[RIG_GUESTS_MAX];      /* of RIG_COOP guests */
     uint64_t max_pages[RIG_GUESTS_MAX];
     uint64_t free_before;
     uint64_t rng, writes;
@@ -55,6 +57,10 @@ struct rig {
 static bool guest_domid(struct rig *rig, size_t i, uint16_t *domid)
 {
     bool found = false;
+    if (rig->kernels[i]) {
+        *domid = rig->config.kernel->domid(rig->kernels[i]);
+        return true;
+    }
     emb_lock(rig->m);
     for (uint32_t s = 0; s < EMB_DOMAINS_MAX && !found; s++) {
         const struct emb_domain *d = &rig->m->domains[s];
@@ -94,8 +100,27 @@ static fs_status_t build(struct rig *rig, const struct emb_domain_config *c, str
                    "give it less memory, or the machine larger DIMMs", c->name, (unsigned long long)c->pages, c->vcpus, c->node, strerror(-rc));
 }
 
+static fs_status_t build_kernel(struct rig *rig, size_t i, struct fs_error *err)
+{
+    const struct rig_guest_config *g = &rig->config.guests[i];
+    struct emb_kernel_config c = { .pages = g->pages, .vcpus = g->vcpus, .node = g->dimm, .seed = emb_random(&rig->rng) };
+    c.any_node = c.seed % 8 == 0;
+    memcpy(c.name, g->name, sizeof(c.name));
+    memcpy(rig->names[i], g->name, sizeof(rig->names[i]));
+    int rc = rig->config.kernel->create(rig->m, &c, &rig->kernels[i]);
+    if (rc == 0) {
+        rig->max_pages[i] = emb_domain_max_pages(rig->m, rig->config.kernel->domid(rig->kernels[i]));
+        return FS_OK;
+    }
+    return fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "the drill's machine: %s (%llu frames, %u vCPUs) does not boot: %s; give it more memory, "
+                   "or the machine larger DIMMs", g->name, (unsigned long long)g->pages, g->vcpus, strerror(-rc));
+}
+
 static fs_status_t build_guest(struct rig *rig, size_t i, struct fs_error *err)
 {
+    if (rig->config.guests[i].kind == RIG_COOP) {
+        return build_kernel(rig, i, err);
+    }
     const struct rig_guest_config *g = &rig->config.guests[i];
     struct emb_domain_config c = { .kind = g->kind == RIG_PV ? HV_DOMAIN_PV : HV_DOMAIN_HAP, .pages = g->pages, .vcpus = g->vcpus,
                                    .node = g->dimm, .seed = emb_random(&rig->rng) };
@@ -112,12 +137,27 @@ static fs_status_t build_guest(struct rig *rig, size_t i, struct fs_error *err)
 
 /* ---- load ---------------------------------------------------------------- */
 
+static bool kernel_runs(struct rig *rig, uint16_t domid)
+{
+    emb_lock(rig->m);
+    const struct emb_domain *d = emb_domain_find(rig->m, domid);
+    bool runs = d && emb_domain_runs(d);
+    emb_unlock(rig->m);
+    return runs;
+}
+
 static uint32_t load_step(struct rig *rig, size_t i, uint64_t *rng, uint32_t writes)
 {
     uint16_t domid;
     uint64_t r = emb_random(rng);
     if (!guest_domid(rig, i, &domid)) {
         return 0;
+    }
+    if (rig->kernels[i]) {
+        if (kernel_runs(rig, domid)) {
+            rig->config.kernel->step(rig->kernels[i], 1 + writes / 4);
+        }
+        return 0;                       /* it counts for itself: rig_writes() */
     }
     if (r % 512 == 0) {
         (void)emb_guest_balloon_out(rig->m, domid);
@@ -172,6 +212,9 @@ static void rig_stop(struct rig *rig)
             (void)pthread_join(r->thread, NULL);
             rig->writes += r->writes;
         }
+        if (rig->kernels[i]) {
+            (void)rig->config.kernel->stop(rig->kernels[i]);
+        }
         *r = (struct runner){ 0 };
     }
     rig->running = false;
@@ -187,8 +230,9 @@ static fs_status_t rig_start(struct rig *rig, struct fs_error *err)
     for (size_t i = 0; rig->config.threads && i < rig->config.guest_count; i++) {
         struct runner *r = &rig->runners[i];
         *r = (struct runner){ .rig = rig, .guest = i, .rng = emb_random(&rig->rng) };
-        r->started = pthread_create(&r->thread, NULL, runner_main, r) == 0;
-        if (!r->started) {
+        bool own = rig->kernels[i] != NULL;
+        r->started = !own && pthread_create(&r->thread, NULL, runner_main, r) == 0;
+        if (own ? rig->config.kernel->start(rig->kernels[i]) != 0 : !r->started) {
             rig_stop(rig);
             return fs_fail(err, FS_NO_MEMORY, "a guest's thread cannot be started; run the drill without --threads");
         }
@@ -217,7 +261,14 @@ static fs_status_t rig_run(struct rig *rig, struct fs_error *err)
     return FS_OK;
 }
 
-static uint64_t rig_writes(struct rig *rig) { return rig->writes; }
+static uint64_t rig_writes(struct rig *rig)
+{
+    uint64_t writes = rig->writes;
+    for (size_t i = 0; i < rig->config.guest_count; i++) {
+        writes += rig->kernels[i] ? rig->config.kernel->writes(rig->kernels[i]) : 0;
+    }
+    return writes;
+}
 
 /* ---- judging ------------------------------------------------------------- */
 
@@ -229,8 +280,9 @@ static uint64_t judge_guest(struct rig *rig, size_t i, FILE *out, uint64_t *page
         fprintf(out, "%s is gone\n", rig->names[i]);
         return 1;
     }
-    faults += emb_guest_check(rig->m, domid, out);
-    if (!emb_guest_alive(rig->m, domid)) {
+    uint64_t compared = 0;
+    faults += rig->kernels[i] ? rig->config.kernel->check(rig->kernels[i], out, &compared) : emb_guest_check(rig->m, domid, out);
+    if (rig->kernels[i] ? !kernel_runs(rig, domid) : !emb_guest_alive(rig->m, domid)) {
         fprintf(out, "%s does not run\n", rig->names[i]);
         faults++;
     }
@@ -245,7 +297,7 @@ static uint64_t judge_guest(struct rig *rig, size_t i, FILE *out, uint64_t *page
     }
     emb_lock(rig->m);
     const struct emb_domain *d = emb_domain_find(rig->m, domid);
-    *pages += d ? d->tot_pages : 0;
+    *pages += rig->kernels[i] ? compared : d ? d->tot_pages : 0;
     emb_unlock(rig->m);
     return faults;
 }
@@ -308,7 +360,11 @@ static bool rig_shutdown(struct rig *rig, uint64_t *free_pages, uint64_t *expect
 {
     for (size_t i = 0; i < rig->config.guest_count; i++) {
         uint16_t domid;
-        if (guest_domid(rig, i, &domid)) {
+        if (rig->kernels[i]) {
+            rig->writes += rig->config.kernel->writes(rig->kernels[i]);
+            rig->config.kernel->destroy(rig->kernels[i]);
+            rig->kernels[i] = NULL;
+        } else if (guest_domid(rig, i, &domid)) {
             (void)emb_domain_destroy(rig->m, domid);
         }
     }
@@ -338,6 +394,11 @@ static void rig_close(struct rig *rig)
 {
     if (!rig) {
         return;
+    }
+    for (size_t i = 0; i < RIG_GUESTS_MAX; i++) {
+        if (rig->kernels[i]) {
+            rig->config.kernel->destroy(rig->kernels[i]);
+        }
     }
     if (rig->m) {
         emb_machine_destroy(rig->m);
@@ -378,6 +439,14 @@ static fs_status_t rig_open(const struct rig_config *config, struct rig **out, s
     return FS_OK;
 }
 
+static uint64_t rig_least_pages(const struct rig_config *config, enum rig_kind kind)
+{
+    if (kind != RIG_COOP) {
+        return 1024;                    /* tables, rings and descriptor pages of the shapes above */
+    }
+    return config->kernel ? config->kernel->least_pages : UINT64_MAX;
+}
+
 static fs_status_t rig_backend(struct rig *rig, struct hv_backend **out, struct fs_error *err)
 {
     *out = emb_backend(rig->m);
@@ -385,7 +454,7 @@ static fs_status_t rig_backend(struct rig *rig, struct hv_backend **out, struct 
 }
 
 const struct rig_ops hv_embedded_rig = {
-    .open = rig_open, .close = rig_close, .backend = rig_backend,
+    .open = rig_open, .close = rig_close, .least_pages = rig_least_pages, .backend = rig_backend,
     .start = rig_start, .stop = rig_stop, .run = rig_run, .writes = rig_writes,
     .judge = rig_judge, .account = rig_account, .shutdown = rig_shutdown,
     .count_calls = rig_count_calls, .calls = rig_calls,

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../tools/drill/coop_rig.h"
 #include "canned.h"
 
 struct hv {
@@ -216,6 +217,8 @@ fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_e
     }
     return FS_OK;
 }
+
+const struct emb_kernel_ops *coop_rig_ops(void) { return NULL; }
 
 /* One evacuation of a drill; "corrupt" finds a fault in it. */
 fs_status_t hv_drill(const struct hv_drill_options *o, struct hv_drill_report *out, struct fs_error *err)
