@@ -80,9 +80,25 @@ void guest_init(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_sl
     vm_install_migrate(&g->vm);
 }
 
+/* Slots whose page was locked when its last owner left: reclaim would find them. */
+static void drop_swap_cache(struct guest *g)
+{
+    for (uint64_t pfn = 0; pfn < g->f.mm.end_pfn; pfn++) {
+        struct page *p = mm_page(&g->f.mm, pfn_make(pfn));
+
+        if (page_state(p) == PAGE_USED && page_test(p, PG_SWAPCACHE) && page_try_get(p)) {
+            page_lock(p);
+            assert_true(swapcache_try_free(&g->swap, p));
+            page_unlock(p);
+            page_put(&g->f.mm, p);
+        }
+    }
+}
+
 void guest_free(struct guest *g)
 {
     assert_int_equal(g->vm.mm_count, 0);
+    drop_swap_cache(g);
     swap_destroy(&g->swap);
     pagecache_destroy(&g->pagecache);
     vm_destroy(&g->vm);

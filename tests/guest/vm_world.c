@@ -419,7 +419,11 @@ void world_check_all(struct world *w)
             struct page *page = pagecache_find(&w->as[f], i);
 
             if (page != NULL) {
-                assert_memory_equal(arch_page_address(page_pfn(page)), w->file_bytes[f] + i * FS_PAGE_BYTES, FS_PAGE_BYTES);
+                page_lock(page);                /* it may be on its way */
+                if (page_test(page, PG_UPTODATE) && page->mapping == &w->as[f]) {
+                    assert_memory_equal(arch_page_address(page_pfn(page)), w->file_bytes[f] + i * FS_PAGE_BYTES, FS_PAGE_BYTES);
+                }
+                page_unlock(page);
                 page_put(&w->g->f.mm, page);
             }
         }
