@@ -141,6 +141,21 @@ void world_end(struct world *w)
     assert_int_equal(system(cmd), 0);
 }
 
+void world_drop(struct world *w)
+{
+    char cmd[96];
+
+    for (uint32_t i = 0; i < w->family_count; i++) {
+        free(w->families[i].store);
+    }
+    free(w->swap_bytes);
+    coop_guest_destroy(w->c);
+    assert_int_equal(emb_fsck(w->m, stderr), 0);
+    emb_machine_destroy(w->m);
+    (void)snprintf(cmd, sizeof(cmd), "rm -rf %s", w->dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 fs_status_t world_evacuate(struct world *w, const char *target, const struct hv_evacuate_options *more, struct hv_report *report, struct fs_error *err)
 {
     struct hv hv = { .be = emb_backend(w->m), .state_dir = w->dir };

@@ -50,6 +50,8 @@ struct world {
 
 void world_make(struct world *w, uint64_t seed, uint32_t vcpus, uint64_t pages);
 void world_end(struct world *w);
+/* Without asking the guest for anything any more: its memory is not what it was. */
+void world_drop(struct world *w);
 fs_status_t world_evacuate(struct world *w, const char *target, const struct hv_evacuate_options *more, struct hv_report *report, struct fs_error *err);
 fs_status_t world_recover(struct world *w, struct hv_recover_report *r, struct fs_error *err);
 bool world_needs_recovery(const struct world *w, fs_status_t s);

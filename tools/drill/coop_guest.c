@@ -149,6 +149,11 @@ void coop_guest_step(struct coop_guest *c, uint64_t steps)
     }
 }
 
+void coop_guest_hosts_steps(struct coop_guest *c)
+{
+    emb_core_step_with(c->m, c->domid, step, c);
+}
+
 /* ---- threads ---- */
 
 static void vcpu_main(void *arg)

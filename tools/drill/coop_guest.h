@@ -39,6 +39,8 @@ struct guest *coop_guest_kernel(struct coop_guest *c);
 
 /* Deterministic mode: so many steps now; also run wherever the machine waits for the guest. Not while threads run. */
 void coop_guest_step(struct coop_guest *c, uint64_t steps);
+/* The machine runs a step wherever it waits for the guest (so it is from the beginning; again after another step function was set). */
+void coop_guest_hosts_steps(struct coop_guest *c);
 /* Threaded mode. 0 or -errno. stop: every thread has left its loop. */
 int coop_guest_start(struct coop_guest *c);
 int coop_guest_stop(struct coop_guest *c);

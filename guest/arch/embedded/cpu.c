@@ -15,6 +15,7 @@
  * Cost: one load in such an arch call.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -25,6 +26,8 @@
 
 #include "frameshift/assert.h"
 #include "machine.h"
+
+#define SPINS 64u                       /* before a waiting thread lets others run */
 
 static _Thread_local struct guest_cpu *this_cpu;
 
@@ -46,9 +49,21 @@ static void pause_cpu(void)
 #endif
 }
 
+/* Whom we wait for may need this processor: there can be more CPUs than the host has. */
+static void wait_turn(unsigned *spins)
+{
+    if (++*spins % SPINS == 0) {
+        (void)sched_yield();
+    } else {
+        pause_cpu();
+    }
+}
+
 void arch_cpu_relax(void)
 {
-    pause_cpu();
+    static _Thread_local unsigned spins;
+
+    wait_turn(&spins);
     guest_safepoint();
 }
 
@@ -70,6 +85,7 @@ void arch_console_write(const char *text, size_t bytes)
 void guest_safepoint(void)
 {
     struct guest_cpu *c = this_cpu;
+    unsigned spins = 0;
 
     if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS || c->machine->stopper == c) {
         return;
@@ -77,7 +93,7 @@ void guest_safepoint(void)
     while (atomic_load(&c->machine->stop_wanted)) {                         /* I2 */
         atomic_store(&c->state, GUEST_CPU_STOPPED);
         while (atomic_load(&c->machine->stop_wanted)) {
-            pause_cpu();
+            wait_turn(&spins);
         }
         if (atomic_load(&c->roots_seen) != atomic_load(&c->machine->roots_moved)) {
             guest_load_roots(c->machine, c);                                /* I3 */
@@ -112,15 +128,17 @@ void guest_cpu_offline(void)
 
 static void stop_begin(struct guest_machine *g, const struct guest_cpu *self)
 {
+    unsigned spins = 0;
+
     while (atomic_exchange(&g->stop_taken, true)) {
         guest_safepoint();
-        pause_cpu();
+        wait_turn(&spins);
     }
     g->stopper = (struct guest_cpu *)(uintptr_t)self;
     atomic_store(&g->stop_wanted, true);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (&g->cpu[i] != self && atomic_load(&g->cpu[i].state) == GUEST_CPU_RUNS) {
-            pause_cpu();
+            wait_turn(&spins);
         }
     }
 }
@@ -129,6 +147,7 @@ static void stop_end(struct guest_machine *g, const struct guest_cpu *self)
 {
     uint64_t moved = atomic_load(&g->roots_moved);
     bool waits[GUEST_CPUS_MAX] = { false };
+    unsigned spins = 0;
 
     for (unsigned i = 0; i < g->cpus; i++) {                                /* I3 */
         bool stale = g->cpu[i].up && atomic_load(&g->cpu[i].roots_seen) != moved;
@@ -142,7 +161,7 @@ static void stop_end(struct guest_machine *g, const struct guest_cpu *self)
     atomic_store(&g->stop_wanted, false);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (waits[i] && atomic_load(&g->cpu[i].roots_seen) != moved) {
-            pause_cpu();
+            wait_turn(&spins);
         }
     }
     atomic_store(&g->stop_taken, false);
