@@ -347,15 +347,34 @@ static void check_anon_refs(struct check *c)
 
 struct found { uint64_t entries; bool locked; };
 
+/* As pgtable_find(), for tables that may be damaged. */
+static bool find_entry(const struct check *c, const struct mm_struct *mm, uint64_t va, struct pte_ref *at)
+{
+    pfn_t table = mm->pgd;
+
+    for (unsigned level = ARCH_PT_LEVELS;; level--) {
+        uint64_t e;
+
+        if (!page_ok(c, table) || !page_test(mm_page(c->vm->mm, table), PG_TABLE)) {
+            return false;
+        }
+        *at = (struct pte_ref){ mm_page(c->vm->mm, table), (uint32_t)(va >> (FS_PAGE_SHIFT + 9 * (level - 1))) % ARCH_PT_SLOTS };
+        if (level == 1) {
+            return true;
+        }
+        e = pte_read(at);
+        table = pte_present(e) ? arch_pte_pfn(e) : PFN_NONE;
+    }
+}
+
 /* Does the vma map the page where its index says? */
 static void look(const struct check *c, const struct vm_area *v, const struct page *p, struct found *f)
 {
     struct pte_ref at;
     uint64_t e;
 
-    (void)c;
     if (p->index < v->pgoff || p->index - v->pgoff >= vma_pages(v)
-        || !pgtable_find(v->mm, v->start + (p->index - v->pgoff) * FS_PAGE_BYTES, &at)) {
+        || !find_entry(c, v->mm, v->start + (p->index - v->pgoff) * FS_PAGE_BYTES, &at)) {
         return;
     }
     e = pte_read(&at);
