@@ -8,7 +8,8 @@
  *   I2  a list holds no reference: a page whose count is 0 is on its way out, and lru_del() waits for the lock; who finds it leaves it.
  *   I3  which list: the flags decide when the page is put on it. Flags that change later take effect with lru_update(), or when
  *       reclaim meets the page.
- *   I4  an isolated page has a reference of the isolation and no PG_LRU; its links are those of whoever isolated it.
+ *   I4  an isolated page has a reference of the isolation, PG_ISOLATED and no PG_LRU; its links are those of whoever isolated it, so
+ *       lru_add() (a fault that finds the page in the swap cache) leaves it alone: it will be put back.
  * Lock order: lru_zone.lock is the last but zone.lock, and no other of ours is taken under it.
  * Why: lists by zone, because watermarks are; the unevictable apart, so that memory that is mlocked is not scanned in vain.
  * Cost: adding, removing, isolating: one uncontended lock and two neighbours.
@@ -110,7 +111,7 @@ void lru_add(struct lru *l, struct page *page)
 
     ASSERT_CMP(page_order(page), ==, 0);
     spin_lock(&z->lock);
-    if (!page_test(page, PG_LRU)) {
+    if (!page_test(page, PG_LRU | PG_ISOLATED)) {   /* I4 */
         link_newest(z, wanted_list(page), page);
     }
     spin_unlock(&z->lock);
@@ -180,7 +181,8 @@ bool lru_isolate(struct lru *l, struct page *page)
     spin_lock(&z->lock);
     if (page_test(page, PG_LRU)) {
         unlink_page(z, page);
-        page_get(page);                             /* I4 */
+        page_set_flags(page, PG_ISOLATED);          /* I4 */
+        page_get(page);
         done = true;
     }
     spin_unlock(&z->lock);
@@ -189,7 +191,13 @@ bool lru_isolate(struct lru *l, struct page *page)
 
 void lru_putback(struct lru *l, struct page *page)
 {
-    lru_add(l, page);
+    struct lru_zone *z = page_lru_zone(l, page);
+
+    spin_lock(&z->lock);
+    ASSERT(page_test(page, PG_ISOLATED) && !page_test(page, PG_LRU));
+    page_clear_flags(page, PG_ISOLATED);
+    link_newest(z, wanted_list(page), page);
+    spin_unlock(&z->lock);
     page_put(l->mm, page);
 }
 
@@ -204,6 +212,7 @@ uint64_t lru_isolate_oldest(struct lru *l, struct zone *zone, enum lru_list list
         before = page->lru_prev;
         if (page_try_get(page)) {                   /* I2 */
             unlink_page(z, page);
+            page_set_flags(page, PG_ISOLATED);
             page_list_add(out, page);
         }
     }

@@ -72,16 +72,14 @@ static mm_status_t replace(struct vm *vm, struct page *from, struct page *to)
 /* The part after which there is no way back. pre: I1 */
 static void finish(struct vm *vm, struct page *from, struct page *to)
 {
-    bool listed = page_test(from, PG_LRU);
-
     arch_page_copy(page_pfn(to), page_pfn(from));
     page_set_flags(to, PG_UPTODATE | (word_flags(page_word(from)) & PG_DIRTY));        /* I4 */
     from->mapping = NULL;                       /* I5 */
     from->private = 0;
     page_clear_flags(from, MOVED_FLAGS | PG_UPTODATE);
     remove_migration_ptes(vm, from, to);
-    if (listed) {
-        lru_del(vm->lru, from);
+    if (vm->lru != NULL) {
+        lru_del(vm->lru, from);                 /* reclaim may have it in its hands instead: it puts it back, and the last reference frees it */
         lru_add(vm->lru, to);
     }
 }

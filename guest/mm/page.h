@@ -61,6 +61,7 @@ enum migratetype {
 #define PG_TABLE     0x8000u                    /* a page table; private is its level */
 #define PG_RECLAIM   0x10000u                   /* free it when writing is done */
 #define PG_SWAPBACKED 0x20000u                  /* anonymous or shared memory: reclaim writes it to swap */
+#define PG_ISOLATED  0x40000u                   /* off its LRU list, in the hands of reclaim: nobody else puts it on one */
 /* What somebody above the allocator must take back before the page is free: hooks.release */
 #define PG_RELEASE   (PG_LRU | PG_ANON)
 
