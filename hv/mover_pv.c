@@ -388,6 +388,7 @@ fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err)
         s = ops->unpause(job->be, job->dom.domid, err);
         job->paused = s != FS_OK;
     }
+    job->running_ns = s == FS_OK ? pv_now(job) : 0;
     if (job->monitor_held) {
         fs_status_t m = ops->monitor_release(job->be, job->dom.domid, s == FS_OK ? err : NULL);
         job->monitor_held = false;
@@ -507,7 +508,7 @@ static fs_status_t abandon(struct pv_job *job, fs_status_t s, struct fs_error *e
 static void account_stop(struct pv_job *job)
 {
     struct hv_domain_report *r = job->result->report;
-    uint64_t blackout = pv_now(job) - job->stopped_ns;
+    uint64_t blackout = (job->running_ns != 0 ? job->running_ns : pv_now(job)) - job->stopped_ns;
     r->suspends++;
     r->blackout_ns += blackout;
     r->longest_blackout_ns = blackout > r->longest_blackout_ns ? blackout : r->longest_blackout_ns;

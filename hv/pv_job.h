@@ -35,7 +35,7 @@ struct pv_job {
     size_t move_count;
     struct xlat x;
 
-    uint64_t stopped_ns;                    /* when the guest was first seen stopped */
+    uint64_t stopped_ns, running_ns;        /* when the guest was first seen stopped, and when it was let run again; 0 not yet */
     bool max_raised, monitor_held, suspended, paused, dropped, applied, switched;
 };
 

@@ -516,11 +516,67 @@ static void pv_gone_before_recovery(void **state)
     }
 }
 
+/* One bit of one copied page turns between the copy and the switch: --verify sees it, and the guest goes on with its old frames. */
+struct flip { uint16_t domid; uint64_t skip; mfn_t done; };
+
+static void flip_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    struct flip *f = arg;
+    static struct hv_frame frames[3 * NODE_PAGES];
+    (void)op;
+    (void)call;
+    struct hv_backend *be = emb_backend(m);
+    struct fs_error err = { "" };
+    assert_non_null(be);
+    assert_int_equal(be->ops->frames(be, (struct mfn_range){ mfn_make(0), mfn_make(3 * NODE_PAGES) }, frames, &err), FS_OK);
+    for (uint64_t i = 0; i < 3 * NODE_PAGES && mfn_is_none(f->done); i++) {
+        bool reserved = frames[i].owner == HV_FRAME_DOMAIN && frames[i].domid == f->domid && frames[i].gfn == FS_FRAME_NONE &&
+                        !mfn_range_contains(emb_node_range(m, 1), mfn_make(i));
+        if (reserved && f->skip-- == 0) {
+            uint8_t *page;
+            int bad = 0;
+            assert_int_equal(be->ops->map(be, f->domid, &i, 1, HV_MAP_WRITE, &bad, (void **)&page, &err), FS_OK);
+            assert_int_equal(bad, 0);
+            page[77] ^= 4;
+            be->ops->unmap(be, page, 1);
+            f->done = mfn_make(i);
+        }
+    }
+    be->ops->close(be);
+}
+
+static void pv_a_flipped_bit_is_found(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        world_make(&w, seed, HV_DOMAIN_PV);
+        struct flip flip = { .domid = w.domid, .skip = 700 + 13 * seed, .done = MFN_NONE };
+        struct emb_fault_plan plan = { .only_op = true, .op = EMB_OP_m2p_set, .hook_call = 1, .hook = flip_hook, .hook_arg = &flip };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = evacuate(&w, "NODE1", &r, &err);
+        emb_fault_arm(w.m, NULL);
+        assert_false(mfn_is_none(flip.done));
+        assert_true(s == FS_CORRUPT || s == FS_PARTIAL);
+        assert_int_equal(r.domain_count, 1);
+        assert_int_equal(r.domains[0].status, FS_CORRUPT);
+        assert_int_equal(r.domains[0].mismatches, 1);
+        assert_int_equal(r.domains[0].moved, 0);
+        assert_false(r.verified);
+        hv_report_free(&r);
+        sane(&w, "a flipped bit", seed, false);
+        world_end(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pv_undisturbed),
         cmocka_unit_test(pv_offered_grants_and_ldt),
+        cmocka_unit_test(pv_a_flipped_bit_is_found),
         cmocka_unit_test(pv_a_driver_domain_survives),
         cmocka_unit_test(evict_gets_no_frame_of_the_range),
         cmocka_unit_test(pv_a_page_given_back_is_not_foreign),
