@@ -121,6 +121,10 @@ void world_make(struct world *w, uint64_t seed, uint32_t vcpus, uint64_t pages)
         family_init(&w->families[i], coop_guest_kernel(w->c));
         assert_true(guest_add_task(coop_guest_kernel(w->c), family_step, &w->families[i]));
     }
+    for (uint32_t i = 0; i < 2; i++) {
+        fiber_init(&w->fibers[i], coop_guest_kernel(w->c), seed + i);
+        assert_true(guest_add_task(coop_guest_kernel(w->c), fiber_step, &w->fibers[i]));
+    }
     coop_guest_step(w->c, 2000);
     world_sane(w, "fresh", 0);
 }
@@ -196,6 +200,7 @@ uint64_t world_wrong(const struct world *w)
     for (uint32_t i = 0; i < w->family_count; i++) {
         wrong += w->families[i].wrong;
     }
+    wrong += w->fibers[0].wrong + w->fibers[1].wrong;
     return wrong;
 }
 

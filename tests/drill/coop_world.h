@@ -4,6 +4,7 @@
 #ifndef TESTS_DRILL_COOP_WORLD_H
 #define TESTS_DRILL_COOP_WORLD_H
 
+#include <ucontext.h>
 #include "drill/coop_guest.h"
 #include "hv_priv.h"
 
@@ -35,6 +36,12 @@ void family_step(void *arg, struct guest *g, uint64_t random);
 void family_verify(struct family *f);
 void family_end(struct family *f);
 
+/* A kernel thread with its stack in guest memory. */
+#define FIBER_ORDER 3u
+struct fiber { struct page *stack; ucontext_t inside, outside; uint64_t seed, checks, wrong; };
+void fiber_init(struct fiber *f, struct guest *g, uint64_t seed);
+void fiber_step(void *arg, struct guest *g, uint64_t random);
+
 struct world {
     struct emb_machine *m;
     struct coop_guest *c;
@@ -46,6 +53,7 @@ struct world {
     uint32_t family_count;
     struct family families[4];
     unsigned char *swap_bytes;
+    struct fiber fibers[2];
 };
 
 void world_make(struct world *w, uint64_t seed, uint32_t vcpus, uint64_t pages);

@@ -195,7 +195,7 @@ static void each_hypercall_fails(void **state)
     uint64_t stride = env_number("STRIDE", 13), runs = 0, moved_less = 0;
     bool more = true;
     (void)state;
-    for (uint64_t n = 1; more; n += n / stride + 1) {
+    for (uint64_t n = 1; more; n += n * 2 / stride + 1) {
         struct world w;
         struct hv_report r = { 0 };
         struct fs_error err = { "" };
