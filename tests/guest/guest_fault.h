@@ -14,5 +14,8 @@ void page_alloc_fail_nth(uint64_t n);
 void page_alloc_fail_from(uint64_t n);
 /* Page allocations since the last call of either. */
 uint64_t page_alloc_calls(void);
+/* The same for kmem_cache_alloc(). */
+void object_alloc_fail_nth(uint64_t n);
+uint64_t object_alloc_calls(void);
 
 #endif

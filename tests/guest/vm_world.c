@@ -154,6 +154,21 @@ static void op_mprotect(struct world *w, struct world_process *p)
     }
 }
 
+/* mlock that failed half-way: it has made some of the copies. */
+static void follow_copies(struct world *w, struct world_process *p, struct range range)
+{
+    for (uint32_t i = 0; i < range.pages; i++) {
+        struct page *page = follow_page(p->mm, world_va(range.first + i));
+
+        if (page != NULL && page_test(page, PG_ANON)) {
+            own_copy(w, &p->pages[range.first + i]);
+        }
+        if (page != NULL) {
+            page_put(&w->g->f.mm, page);
+        }
+    }
+}
+
 static void op_mlock(struct world *w, struct world_process *p, bool lock)
 {
     struct range range = some_range(w, 12);
@@ -169,7 +184,8 @@ static void op_mlock(struct world *w, struct world_process *p, bool lock)
         return;
     }
     if (!went(w, status)) {
-        return;                                 /* some pages may be locked: the model does not look at it then */
+        follow_copies(w, p, range);
+        return;
     }
     for (uint32_t i = 0; i < range.pages; i++) {
         struct world_page *m = &p->pages[range.first + i];
