@@ -4,6 +4,7 @@
  */
 #include "vm_world.h"
 #include "arch_hosted.h"
+#include "cache_check.h"
 #include "compaction.h"
 #include "guest_fault.h"
 #include "hotplug.h"
@@ -15,6 +16,7 @@
 #include <cmocka.h>
 
 #define RAM_PAGES 8192u
+#define PRESSED_PAGES 1024u
 
 static struct guest g;
 static struct world w;
@@ -61,18 +63,18 @@ static void run(uint64_t seed, unsigned steps, unsigned files)
     for (unsigned step = 0; step < steps; step++) {
         world_step(&w);
         if (step % 64 == 63) {
-            guest_check(&g, seed);
+            check_caches(&g, seed);
         }
         if (step % 256 == 255) {
             compacted += compact_all(&g.f.mm, TARGET_MOVABLE).migrated_pages;
             world_check_all(&w);
             offlined += offline_some();
-            guest_check(&g, seed);
+            check_caches(&g, seed);
         }
     }
     world_check_all(&w);
     world_free(&w);
-    guest_check(&g, seed);
+    check_caches(&g, seed);
     if (getenv("FRAMESHIFT_VERBOSE") != NULL) {
         for (enum vm_counter c = 0; c < VM_COUNTERS; c++) {
             print_message("%-16s %llu\n", vm_counter_name(c), (unsigned long long)vm_counter(&g.vm, c));
@@ -84,6 +86,45 @@ static void run(uint64_t seed, unsigned steps, unsigned files)
                                  && vm_counter(&g.vm, VMC_migrate_success) > 0 && vm_counter(&g.vm, VMC_fork) > 0
                                  && vm_counter(&g.vm, VMC_fault_swapin) > 0 && w.swapped_out > 0 && (files == 0 || w.dropped > 0)));
     guest_free(&g);
+}
+
+/* Hardly more memory than the processes want: allocations reclaim on their own time, and some are refused. */
+static void run_pressed(uint64_t seed, unsigned steps)
+{
+    guest_init(&g, PRESSED_PAGES, 4, 4096);
+    world_init(&w, &g, seed, 0, 4, WORLD_FILES);
+    w.may_fail = true;
+    for (unsigned step = 0; step < steps; step++) {
+        world_step(&w);
+        if (step % 128 == 127) {
+            check_caches(&g, seed);
+            world_check_all(&w);
+        }
+        if (step % 512 == 511) {
+            (void)compact_all(&g.f.mm, TARGET_MOVABLE);
+        }
+    }
+    world_check_all(&w);
+    assert_true(vm_counter(&g.vm, VMC_fault_swapin) > 100 && vm_counter(&g.vm, VMC_unmap_swap) > 100);
+    if (getenv("FRAMESHIFT_VERBOSE") != NULL) {
+        for (enum vm_counter c = 0; c < VM_COUNTERS; c++) {
+            print_message("%-16s %llu\n", vm_counter_name(c), (unsigned long long)vm_counter(&g.vm, c));
+        }
+        print_message("refused %llu reclaimed %llu\n", (unsigned long long)w.refused, (unsigned long long)w.reclaimed);
+    }
+    world_free(&w);
+    check_caches(&g, seed);
+    guest_free(&g);
+}
+
+static void test_pressed(void **state)
+{
+    uint64_t seed = test_seed(1);
+
+    (void)state;
+    for (uint64_t s = seed; s < seed + 4; s++) {
+        run_pressed(s, 3000);
+    }
 }
 
 static void test_anonymous(void **state)
@@ -111,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_anonymous),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_pressed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include "guest_fault.h"
 #include "hotplug.h"
 #include "pageblock.h"
+#include "reclaim.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <pthread.h>
@@ -21,6 +22,7 @@
 #include <cmocka.h>
 
 #define RAM_PAGES   8192u
+#define PRESSED_PAGES 2048u
 #define WORKERS     3u
 #define STEPS       3000u
 #define MOVED_LEAST 500u
@@ -35,6 +37,7 @@ static struct guest g;
 static struct world worlds[WORKERS];
 static struct mm_struct *shared_mm;
 static _Atomic bool stop;
+static uint64_t ram_pages;              /* PRESSED_PAGES: the worlds want more than there is */
 static _Atomic uint64_t wrong, moved, stops;
 
 /* ---- the process that all share: 64 bytes of each page are each worker's own ---- */
@@ -124,11 +127,15 @@ static void *compactor(void *argument)
     (void)argument;
     arch_hosted_cpu_online(WORKERS);
     while (!atomic_load(&stop)) {
-        uint32_t block = RAM_PAGES / PAGEBLOCK_PAGES - 4 - (uint32_t)rng_below(&r, 3);
+        uint32_t block = (uint32_t)(ram_pages / PAGEBLOCK_PAGES) - 4 - (uint32_t)rng_below(&r, 3);
         struct hotplug_report out, back;
 
         arch_cpu_relax();                       /* where there is nothing to move nothing else lets the machine be stopped */
         atomic_fetch_add(&moved, compact_all(&g.f.mm, TARGET_MOVABLE).migrated_pages);
+        if (ram_pages == PRESSED_PAGES) {       /* the background of reclaim instead: there is no room to take memory away */
+            (void)reclaim_background(&g.vm, &g.f.mm.zones[0]);
+            continue;
+        }
         if (memory_offline(&g.f.mm, block_pfn(block), block_pfn(block + 4), OFFLINE_RESIDUAL_OK, &hotplug, &out, NULL) == MM_EINVAL
             || memory_online(&g.f.mm, block_pfn(block), block_pfn(block + 4), &hotplug, &back) != MM_OK) {
             atomic_fetch_add(&wrong, 1);
@@ -163,9 +170,9 @@ static void *migrator(void *argument)
         struct migrate_item items[32];
         struct migrate_result result;
         size_t n = 0;
-        uint64_t pfn = rng_below(&r, RAM_PAGES - 512);
+        uint64_t pfn = rng_below(&r, ram_pages - 512);
 
-        for (; n < 32 && pfn < RAM_PAGES; pfn++) {
+        for (; n < 32 && pfn < ram_pages; pfn++) {
             struct page *p = mm_page(&g.f.mm, pfn_make(pfn));
 
             if (page_state(p) == PAGE_USED && page_type(p) == MIGRATE_MOVABLE && page_order(p) == 0 && page_try_get(p)) {
@@ -189,15 +196,19 @@ static void *migrator(void *argument)
     return NULL;
 }
 
-static void test_threads(void **state)
+static void run_threads(uint64_t seed, uint64_t ram)
 {
-    uint64_t seed = test_seed(500), va = SHARED_VA;
+    uint64_t va = SHARED_VA;
     pthread_t threads[WORKERS + 2];
 
-    (void)state;
-    guest_init(&g, RAM_PAGES, WORKERS + 2, 4096);
+    ram_pages = ram;
+    atomic_store(&stop, false);
+    atomic_store(&moved, 0);
+    atomic_store(&stops, 0);
+    guest_init(&g, ram, WORKERS + 2, 8192);
     for (unsigned i = 0; i < WORKERS; i++) {
         world_init(&worlds[i], &g, seed + i, i, 1, WORLD_FILES);
+        worlds[i].may_fail = ram == PRESSED_PAGES;
     }
     assert_int_equal(mm_create(&g.vm, &shared_mm), MM_OK);
     assert_int_equal(vm_mmap(shared_mm, &va, SHARED_PAGES * (uint64_t)FS_PAGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
@@ -227,6 +238,18 @@ static void test_threads(void **state)
     mm_put(shared_mm);
     guest_check(&g, seed);
     guest_free(&g);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    run_threads(test_seed(500), RAM_PAGES);
+}
+
+static void test_threads_pressed(void **state)
+{
+    (void)state;
+    run_threads(test_seed(600), PRESSED_PAGES);
 }
 
 /* ---- a few pages that everybody writes all the time, and that are moved all the time ---- */
@@ -322,6 +345,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads_pressed),
         cmocka_unit_test(test_hot_pages),
     };
 

@@ -9,6 +9,7 @@
 #include "vm_world.h"
 #include "arch_hosted.h"
 #include "compaction.h"
+#include "reclaim.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -78,6 +79,7 @@ void guest_init(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_sl
         assert_int_equal(swap_add_area(&g->swap, swap_slots, &swap_ops, g), MM_OK);
     }
     vm_install_migrate(&g->vm);
+    reclaim_init(&g->vm);
 }
 
 /* Slots whose page was locked when its last owner left: reclaim would find them. */

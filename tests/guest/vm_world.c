@@ -9,6 +9,7 @@
  */
 #include "vm_world.h"
 #include "arch_hosted.h"
+#include "reclaim.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -365,6 +366,11 @@ static void op_reclaim(struct world *w, struct world_process *p)
     bool mlocked = false;
 
     if (page == NULL) {
+        return;
+    }
+    if (rng_below(&w->r, 3) == 0) {             /* the real one */
+        page_put(&w->g->f.mm, page);
+        w->reclaimed += reclaim_zone(&w->g->vm, &w->g->f.mm.zones[0], 1 + rng_below(&w->r, 40), GFP_KERNEL);
         return;
     }
     page_lock(page);

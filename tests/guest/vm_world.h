@@ -73,7 +73,7 @@ struct world {
     unsigned char *file_bytes[WORLD_FILES];     /* as they should be */
     bool may_fail;                      /* MM_ENOMEM is an answer (allocations fail on purpose) */
     uint64_t refused;                   /* how often it was given */
-    uint64_t swapped_out, dropped;      /* pages that left memory */
+    uint64_t swapped_out, dropped, reclaimed;   /* pages that left memory: one by one, and by reclaim */
 };
 
 void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_cpu, unsigned cpus, unsigned files);
