@@ -15,7 +15,8 @@ CSTD     := -std=c11 -D_GNU_SOURCE
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 OPT      ?= -O2 -g
 SAN      ?=
-CFLAGS_ALL = $(CSTD) $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"' $(CFLAGS)
+COVERAGE := $(if $(INSTRUMENT),-fsanitize-coverage=trace-pc)
+CFLAGS_ALL = $(CSTD) $(WARN) $(OPT) $(SAN) $(COVERAGE) -MMD -MP -Iinclude -Ihv -DFRAMESHIFT_VERSION='"$(VERSION)"' $(CFLAGS)
 # libxenctrl's unstable interface and Xen's public headers are asked for by name, by the backends only.
 # The backends alone compile as gnu11: those headers use anonymous members by an extension.
 XEN_DEFS := -std=gnu11 -D__XEN_TOOLS__ -D__XEN_INTERFACE_VERSION__=0x00041100
@@ -47,7 +48,7 @@ HV_LIBS  := -lz -lpthread
 XEN_LIBS := -lxenctrl -lxenforeignmemory -lxencall -lxenstore -lxenhypfs -lxentoollog
 TOOL_LIBS := -ljansson
 
-.PHONY: all test drill soak xen-drill deps fmt lint layers asan tsan fuzz bench clean install unit tests
+.PHONY: all test drill soak fuzz-programs xen-drill deps fmt lint layers asan tsan fuzz bench clean install unit tests
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -127,6 +128,26 @@ $(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(BUILD)/libhv.a
 
 bench: $(BUILD)/bench/engine
 	$(BUILD)/bench/engine
+
+# Fuzz targets: tests/fuzz/fuzz_NAME.c with tests/fuzz/corpus/NAME. Ordinary builds replay the corpus (part of make unit); `make fuzz` builds all
+# of it with coverage and sanitizers and looks for new inputs for FUZZ_SECONDS each.
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZERS  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
+FUZZ_SECONDS ?= 120
+$(BUILD)/obj/tests/fuzz/driver.o: COVERAGE :=
+TESTS += $(FUZZERS)
+$(BUILD)/obj/tests/fuzz/%.o: CFLAGS_ALL += $(XEN_DEFS) -Itools
+$(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/driver.o $(BUILD)/obj/tools/drill/coop_guest.o $(GUEST_EMB_OBJ) $(BUILD)/libguest.a \
+    $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ $(HV_LIBS)
+
+fuzz:
+	@$(MAKE) --no-print-directory BUILD=build/fuzz OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" INSTRUMENT=1 fuzz-programs
+	@for t in $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%); do mkdir -p tests/fuzz/corpus/$$t; \
+		build/fuzz/tests/fuzz/fuzz_$$t --seconds $(FUZZ_SECONDS) --seed $$(date +%s) tests/fuzz/corpus/$$t || exit 1; done
+
+fuzz-programs: $(FUZZERS)
 
 deps:
 	@tests/deps.sh

@@ -21,7 +21,7 @@ TESTS += $(GUEST_TESTS)
 GUEST_TEST_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node,--wrap=kmem_cache_alloc
 
 GUEST_CC_INCLUDE := $(shell $(CC) -print-file-name=include)
-GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) -MMD -MP -Iinclude
+GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) $(COVERAGE) -MMD -MP -Iinclude
 # The PV kernel links the very objects that the tests run, so they keep to what a kernel may do: nothing below the stack pointer,
 # where Xen pushes frames, and no vector registers, which nobody saves.
 GUEST_KERNEL_FLAGS := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),-mno-red-zone -mgeneral-regs-only -fno-stack-protector)

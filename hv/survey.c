@@ -50,7 +50,7 @@ fs_status_t survey_target(struct hv *hv, const char *target, struct survey *out,
     if (s == FS_OK) {
         struct fs_error said = { "" };
         s = topology_find(&out->topology, target, &out->ranges, &said);
-        snprintf(out->note, sizeof(out->note), "%s", s == FS_OK ? said.text : "");
+        snprintf(out->note, sizeof(out->note), "%.*s", (int)sizeof(out->note) - 1, s == FS_OK ? said.text : "");
         if (s != FS_OK && err != NULL) {
             *err = said;
         }

@@ -43,6 +43,10 @@ for test in "$BUILD"/tests/{hv,tools,conform,guest,prop,drill}/test_*; do
     [[ -f $test && -x $test && $test != *.* ]] || continue
     run_one "${test#"$BUILD"/tests/}" "$test"
 done
+for test in "$BUILD"/tests/fuzz/fuzz_*; do
+    [[ -f $test && -x $test && $test != *.* ]] || continue
+    run_one "fuzz/${test##*/fuzz_} (corpus)" "$test" "tests/fuzz/corpus/${test##*/fuzz_}"
+done
 for test in tests/cli/test_*.sh; do
     run_one "${test#tests/}" bash "$test" "$BUILD"
 done
