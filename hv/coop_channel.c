@@ -157,7 +157,8 @@ static fs_status_t read_constants(struct coop_channel *ch, struct fs_error *err)
     if (c.block_pages != FS_ABI_BLOCK_PAGES) {
         return bad(ch, "block_pages", c.block_pages, err);
     }
-    if (c.export_pages > 0 && (c.export_pfn >= c.pfn_end || c.export_pages > c.pfn_end - c.export_pfn)) {
+    if (c.export_pages > 0 && (c.export_pfn >= c.pfn_end || c.export_pages > c.pfn_end - c.export_pfn ||
+                               c.export_pages > c.pfn_end / (FS_ABI_BLOCK_PAGES * FS_ABI_BLOCKS_PER_PAGE) + 1)) {
         return bad(ch, "export_pages", c.export_pages, err);
     }
     for (unsigned i = 0; i < FS_ABI_SLOTS; i++) {
@@ -338,18 +339,27 @@ fs_status_t coop_read_export(struct coop_channel *ch, bool *free_pages, uint64_t
     memset(free_pages, 0, count * sizeof(*free_pages));
     coop_send(ch, &q, NULL);
     fs_status_t s = coop_receive(ch, &a, NULL, MFN_NONE, err);
-    for (uint32_t i = 0; i < ch->export_pages && s == FS_OK && a.status == FS_ABI_STATUS_OK; i++) {
-        uint64_t pfn = ch->export_pfn + i;
-        mfn_t frame;
+    if (s != FS_OK || a.status != FS_ABI_STATUS_OK || ch->export_pages == 0) {
+        return s;
+    }
+    uint64_t *pfns = malloc(ch->export_pages * sizeof(*pfns));
+    mfn_t *frames = malloc(ch->export_pages * sizeof(*frames));
+    s = pfns == NULL || frames == NULL ? FS_NO_MEMORY : FS_OK;
+    for (uint32_t i = 0; i < ch->export_pages && s == FS_OK; i++) {
+        pfns[i] = ch->export_pfn + i;
+    }
+    if (s == FS_OK) {
+        s = look_up(ch, pfns, ch->export_pages, frames, err);
+    }
+    for (uint32_t i = 0; i < ch->export_pages && s == FS_OK; i++) {
         void *map;
-        s = look_up(ch, &pfn, 1, &frame, err);
-        if (s == FS_OK) {
-            s = map_frames(ch, &frame, 1, HV_MAP_READ, &map, err);
-        }
+        s = map_frames(ch, &frames[i], 1, HV_MAP_READ, &map, err);
         if (s == FS_OK) {
             read_blocks(map, (uint64_t)i * FS_ABI_BLOCKS_PER_PAGE, free_pages, count);
             ch->be->ops->unmap(ch->be, map, 1);
         }
     }
+    free(pfns);
+    free(frames);
     return s;
 }

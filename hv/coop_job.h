@@ -11,7 +11,10 @@
 #include "mover.h"
 #include "unused.h"
 
-#define COOP_ROUND_PAGES 4096u
+/* A round reads the whole p2m twice: not more than some dozens of rounds a guest, not more than 1 GiB of frames in hand. */
+#define COOP_ROUND_LEAST 4096u
+#define COOP_ROUND_MOST  262144u
+#define COOP_ROUNDS      32u
 
 struct coop_move { uint64_t pfn; mfn_t from, to; };             /* also the record COOP_REQUEST */
 struct coop_reserve { uint64_t max_pages_before, count; };      /* COOP_RESERVE */

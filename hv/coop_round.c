@@ -11,7 +11,7 @@
  *   I5  what Xen would not take back is tried again and then left to recovery, whose journal still names it.
  * Lock order: none.
  * Why no exchange: the guest copies to frames that it owns already, so it needs no buffer and no second copy.
- * Cost: two p2m reads a round (COOP_ROUND_PAGES pages), a request for each 128.
+ * Cost: two p2m reads a round (mover_coop.c says how many pages that is), a request for each 128.
  */
 #include <stdlib.h>
 #include <string.h>

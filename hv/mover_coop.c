@@ -118,10 +118,16 @@ static bool due(const struct coop_page *p, bool shared, unsigned pass)
     return p->state == COOP_TODO && p->shared == shared && p->tries <= pass;
 }
 
+static size_t round_pages(const struct coop_job *job)
+{
+    uint64_t n = job->channel.pfn_end / COOP_ROUNDS;
+    return n < COOP_ROUND_LEAST ? COOP_ROUND_LEAST : n > COOP_ROUND_MOST ? COOP_ROUND_MOST : (size_t)n;
+}
+
 static size_t count_due(const struct coop_job *job, bool shared, unsigned pass)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < job->page_count && n < COOP_ROUND_PAGES; i++) {
+    size_t n = 0, most = round_pages(job);
+    for (size_t i = 0; i < job->page_count && n < most; i++) {
         n += due(&job->pages[i], shared, pass);
     }
     return n;

@@ -83,8 +83,31 @@ static void under_load(void **state)
     }
 }
 
+/* The same kernel, asked to suspend instead: every vCPU stands still, and goes on. */
+static void suspended_under_load(void **state)
+{
+    struct world w;
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    (void)state;
+    world_make(&w, 21, 3, GUEST_PAGES);
+    assert_int_equal(emb_core_publish(w.m, coop_guest_domid(w.c), FS_ABI_KEY_VERSION, "2"), 0);
+    assert_int_equal(coop_guest_start(w.c), 0);
+    fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+    assert_int_equal(coop_guest_stop(w.c), 0);
+    if (s != FS_PARTIAL || r.blocker_count != 1) {
+        fail_msg("%s: %s; %zu blockers", fs_status_name(s), err.text, r.blocker_count);
+    }
+    assert_int_equal(r.domains[0].plan.mover, HV_MOVER_PV);
+    assert_int_equal(r.frames_moved, GUEST_PAGES);
+    assert_true(coop_guest_kernel(w.c)->suspends >= 1);
+    world_sane(&w, "suspended", 0);
+    hv_report_free(&r);
+    world_end(&w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(under_load) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(under_load), cmocka_unit_test(suspended_under_load) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
