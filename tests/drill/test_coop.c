@@ -189,6 +189,91 @@ static void each_call_fails(void **state)
     assert_true(recovered < runs);
 }
 
+static void destroy_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)op, (void)call;
+    (void)emb_domain_destroy(m, *(uint16_t *)arg);
+}
+
+/* The guest is destroyed before backend call n. */
+static void destroyed_at_each_call(void **state)
+{
+    uint64_t stride = env_number("STRIDE", 13);
+    bool more = true;
+    (void)state;
+    for (uint64_t n = 1; more; n += n < 20 ? 1 : stride) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct hv_recover_report rr = { 0 };
+        struct fs_error err = { "" };
+        world_make(&w, 12, 1, SMALL_PAGES);
+        uint16_t domid = coop_guest_domid(w.c);
+        uint64_t held, free_before = emb_free_pages(w.m), tot = w.pages;
+        struct emb_fault_plan plan = { .hook_call = n, .hook = destroy_hook, .hook_arg = &domid };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+        more = emb_fault_calls(w.m) >= n;
+        emb_fault_arm(w.m, NULL);
+        hv_report_free(&r);
+        if (world_needs_recovery(&w, s)) {
+            s = world_recover(&w, &rr, &err);
+            if (s != FS_OK) {
+                fail_msg("destroyed at call %llu; recovery: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+            }
+        }
+        assert_int_equal(emb_fsck(w.m, stderr), 0);
+        for (uint32_t node = 0; node < 3 && more; node++) {
+            assert_int_equal(emb_guest_frames_in(w.m, domid, emb_node_range(w.m, node), &held), 0);
+        }
+        struct hv hv = { .be = emb_backend(w.m), .state_dir = w.dir };
+        uint64_t pages;
+        assert_int_equal(hv_online(&hv, "NODE1", &pages, &err), FS_OK);
+        hv.be->ops->close(hv.be);
+        if (more) {
+            assert_int_equal(emb_free_pages(w.m), free_before + tot + 1);       /* and shared_info */
+            world_drop(&w);
+        } else {
+            world_sane(&w, "not destroyed", n);
+            world_end(&w);
+        }
+    }
+}
+
+/* The user interrupts before backend call n. */
+static void interrupt_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)m, (void)op, (void)call;
+    hv_interrupt(arg);
+}
+
+static void interrupted_at_some_calls(void **state)
+{
+    uint64_t interrupted = 0, recovered = 0;
+    (void)state;
+    for (uint64_t n = 1; n < 200; n += 9) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        world_make(&w, 13, 1, SMALL_PAGES);
+        struct hv hv = { .be = emb_backend(w.m), .state_dir = w.dir };
+        struct hv_evacuate_options o = { .target = "NODE1" };
+        struct emb_fault_plan plan = { .hook_call = n, .hook = interrupt_hook, .hook_arg = &hv };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = hv_evacuate(&hv, &o, &r, &err);
+        emb_fault_arm(w.m, NULL);
+        hv.be->ops->close(hv.be);
+        if (s != FS_INTERRUPTED && s != FS_PARTIAL) {
+            fail_msg("interrupted before call %llu: %s: %s", (unsigned long long)n, fs_status_name(s), err.text);
+        }
+        interrupted += s == FS_INTERRUPTED;
+        assert_false(world_needs_recovery(&w, s));
+        hv_report_free(&r);
+        recover_and_check(&w, s, "interrupted", n, &recovered);
+        world_end(&w);
+    }
+    assert_true(interrupted > 3);
+}
+
 /* Hypercall n of the guest fails once. */
 static void each_hypercall_fails(void **state)
 {
@@ -290,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(undisturbed), cmocka_unit_test(rounds), cmocka_unit_test(device_pages_stay), cmocka_unit_test(moves_by_suspend_too),
+        cmocka_unit_test(destroyed_at_each_call), cmocka_unit_test(interrupted_at_some_calls),
         cmocka_unit_test(each_call_fails), cmocka_unit_test(each_hypercall_fails), cmocka_unit_test(killed_at_each_record),
         cmocka_unit_test(killed_at_each_call),
     };
