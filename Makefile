@@ -135,7 +135,7 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
 FUZZ_SECONDS ?= 120
 $(BUILD)/obj/tests/fuzz/driver.o: COVERAGE :=
-TESTS += $(FUZZERS)
+tests: $(FUZZERS)
 $(BUILD)/obj/tests/fuzz/%.o: CFLAGS_ALL += $(XEN_DEFS) -Itools
 $(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/driver.o $(BUILD)/obj/tools/drill/coop_guest.o $(GUEST_EMB_OBJ) $(BUILD)/libguest.a \
     $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a

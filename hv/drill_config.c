@@ -61,7 +61,8 @@ static void default_guests(const struct rig_ops *rig, struct rig_config *c)
 {
     const uint32_t second = 2 % c->dimms;
     const struct { const char *name; enum rig_kind kind; uint32_t sixteenths, vcpus, dimm; } guests[] = {
-        { "pv1", RIG_PV, 5, 2, 1 }, { "pvh1", RIG_PVH, 4, 2, 1 }, { "coop1", RIG_COOP, 5, 2, 1 }, { "pv2", RIG_PV, 4, 1, second }, { "pvh2", RIG_PVH, 4, 1, second },
+        { "pv1", RIG_PV, 5, 2, 1 }, { "pvh1", RIG_PVH, 4, 2, 1 }, { "coop1", RIG_COOP, 5, 2, 1 }, { "pv2", RIG_PV, 4, 1, second },
+        { "pvh2", RIG_PVH, 4, 1, second },
     };
 
     for (size_t i = 0; i < FS_ARRAY_SIZE(guests); i++) {

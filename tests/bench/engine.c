@@ -215,7 +215,8 @@ static void bench_plan(void)
             runs[k] = plan_ns(m, sizes[i], &peak, &plan);
         }
         times[i] = median(runs, FS_ARRAY_SIZE(runs));
-        printf("    %2" PRIu64 " GiB: %7.3f s, %6.1f ns a frame, engine's heap %" PRIu64 " KiB = %.2f bytes a frame; %" PRIu64 " frames movable, room %s\n", sizes[i],
+        printf("    %2" PRIu64 " GiB: %7.3f s, %6.1f ns a frame, engine's heap %" PRIu64 " KiB = %.2f bytes a frame; %" PRIu64 " frames movable, room %s\n",
+               sizes[i],
                (double)times[i] / 1e9, (double)times[i] / (double)(sizes[i] * GIB_PAGES), peak / 1024, (double)peak / (double)(sizes[i] * GIB_PAGES),
                plan.counts.data, plan.refusal[0] ? "missing" : "found");
     }
@@ -238,7 +239,8 @@ static void bench_machine_bytes(void)
     uint64_t table = emb_metadata_bytes(m), empty = emb_arena_bytes(m);
     (void)guest(m, "hap", HV_DOMAIN_HAP, 4 * GIB_PAGES - 8192, 1, false);
     uint64_t truth = emb_arena_bytes(m) - empty;
-    printf("bytes: the machine, 8 GiB\n    frame table %.2f bytes a frame, fixed part %" PRIu64 " KiB; a guest's truth (what its memory should hold) and p2m: %.2f bytes "
+    printf("bytes: the machine, 8 GiB\n"
+           "    frame table %.2f bytes a frame, fixed part %" PRIu64 " KiB; a guest's truth (what its memory should hold) and p2m: %.2f bytes "
            "a page of it\n", (double)table / (double)frames, empty / 1024, (double)truth / (double)(4 * GIB_PAGES - 8192));
     require(table <= 32 * frames, "machine: at most 32 bytes a machine frame");
     emb_machine_destroy(m);

@@ -244,7 +244,8 @@ static void fuzz(const char *folder, uint64_t seconds)
     for (size_t i = 0; i < MAP_BYTES; i++) {
         reached += seen[i] != 0;
     }
-    printf("%llu runs, %zu inputs, %llu of them new, %zu blocks reached; no fault\n", (unsigned long long)runs, corpus_count, (unsigned long long)fresh, reached);
+    printf("%llu runs, %zu inputs, %llu of them new, %zu blocks reached; no fault\n", (unsigned long long)runs, corpus_count,
+           (unsigned long long)fresh, reached);
 }
 
 int main(int argc, char **argv)
