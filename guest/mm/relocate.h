@@ -13,7 +13,7 @@
 struct vm;
 
 #define RELOCATE_BATCH ARCH_MOVES_MAX           /* kernel pages that are moved in one stop */
-#define RELOCATE_TIMES 192u
+#define RELOCATE_TIMES 256u
 
 struct relocate {
     struct mm *mm;

@@ -15,8 +15,21 @@
 
 #include "../../guest/mm/page_alloc.h"
 
+/* The thread sanitizer wants to know which stack it is on. */
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+static void *sanitizer_new(void) { return __tsan_create_fiber(0); }
+static void *sanitizer_this(void) { return __tsan_get_current_fiber(); }
+static void sanitizer_switch(void *to) { __tsan_switch_to_fiber(to, 0); }
+#else
+static void *sanitizer_new(void) { return NULL; }
+static void *sanitizer_this(void) { return NULL; }
+static void sanitizer_switch(void *to) { (void)to; }
+#endif
+
 static void wait_here(struct fiber *f)
 {
+    sanitizer_switch(f->sanitizer_outside);
     (void)swapcontext(&f->inside, &f->outside);
 }
 
@@ -57,7 +70,7 @@ void fiber_init(struct fiber *f, struct guest *g, uint64_t seed)
 {
     uintptr_t self = (uintptr_t)f;
 
-    *f = (struct fiber){ .stack = alloc_pages(g->mm, GFP_KERNEL | __GFP_ZERO, FIBER_ORDER), .seed = seed };
+    *f = (struct fiber){ .stack = alloc_pages(g->mm, GFP_KERNEL | __GFP_ZERO, FIBER_ORDER), .seed = seed, .sanitizer_inside = sanitizer_new() };
     assert_non_null(f->stack);
     assert_int_equal(getcontext(&f->inside), 0);
     f->inside.uc_stack.ss_sp = arch_page_address(page_pfn(f->stack));
@@ -71,5 +84,7 @@ void fiber_step(void *arg, struct guest *g, uint64_t random)
     struct fiber *f = arg;
 
     (void)g, (void)random;
+    f->sanitizer_outside = sanitizer_this();
+    sanitizer_switch(f->sanitizer_inside);
     (void)swapcontext(&f->outside, &f->inside);
 }

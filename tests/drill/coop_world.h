@@ -38,7 +38,7 @@ void family_end(struct family *f);
 
 /* A kernel thread with its stack in guest memory. */
 #define FIBER_ORDER 3u
-struct fiber { struct page *stack; ucontext_t inside, outside; uint64_t seed, checks, wrong; };
+struct fiber { struct page *stack; ucontext_t inside, outside; uint64_t seed, checks, wrong; void *sanitizer_inside, *sanitizer_outside; };
 void fiber_init(struct fiber *f, struct guest *g, uint64_t seed);
 void fiber_step(void *arg, struct guest *g, uint64_t random);
 
