@@ -1,11 +1,12 @@
 # The guest memory core: rules of its own, included by the top Makefile.
 #
 #   guest/lib, guest/mm      freestanding: no header but the compiler's and ours
+#   guest/workload           tasks that verify their memory, over the core's interfaces; freestanding too
 #   guest/arch/hosted        the machine as a process, for tests and benches
 #   guest/arch/xen           the machine as a PV guest: build/guest/frameshift-guest.elf
 #   tests/guest/test_*.c     unit tests     tests/bench/*.c     replay, alloc
 
-GUEST_CORE_SRC := $(wildcard guest/lib/*.c) $(wildcard guest/mm/*.c)
+GUEST_CORE_SRC := $(wildcard guest/lib/*.c) $(wildcard guest/mm/*.c) $(wildcard guest/workload/*.c)
 GUEST_HOSTED_SRC := $(wildcard guest/arch/hosted/*.c)
 GUEST_TEST_SRC := $(wildcard tests/guest/test_*.c)
 GUEST_TEST_LIB_SRC := $(filter-out tests/guest/test_%,$(wildcard tests/guest/*.c))
@@ -32,6 +33,10 @@ $(BUILD)/obj/guest/mm/%.o: guest/mm/%.c Makefile guest/guest.mk
 	$(CC) $(GUEST_FLAGS) $(GUEST_FREESTANDING) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/guest/lib/%.o: guest/lib/%.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_FREESTANDING) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/guest/workload/%.o: guest/workload/%.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) $(GUEST_FREESTANDING) $(CFLAGS) -c -o $@ $<
 
@@ -100,7 +105,7 @@ $(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
 # The core once more, position-independent, as a subject of the speed driver.
 GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)
 
-$(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o: GUEST_PIC_FLAGS = $(GUEST_FREESTANDING)
+$(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o $(BUILD)/pic/guest/workload/%.o: GUEST_PIC_FLAGS = $(GUEST_FREESTANDING)
 $(BUILD)/pic/guest/arch/%.o $(BUILD)/pic/tests/%.o: GUEST_PIC_FLAGS = -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted
 $(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
 	@mkdir -p $(@D)

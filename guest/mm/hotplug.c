@@ -281,7 +281,8 @@ mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct ho
         }
         if (mm_block(mm, b)->offline && page_given(mm_block_page(mm, b))) {
             status = online_whole(mm, mm_block_zone(mm, b), b, ops, report);
-        } else if (!mm_block(mm, b)->offline && mm_block(mm, b)->reserved_pages != 0) {
+        } else if (!mm_block(mm, b)->offline && (mm_block(mm, b)->reserved_pages != 0 || mm_block(mm, b)->flags & PB_RESIDUAL)) {
+            /* Of a residual block that was full nothing was given: it is only isolated. */
             status = online_residual(mm, mm_block_zone(mm, b), b, ops, report);
         }
     }

@@ -497,6 +497,21 @@ uint64_t kmem_cache_pages(struct kmem_cache *c)
     return slabs << c->order;
 }
 
+bool kmem_cache_owns(const struct kmem_cache *c, const void *object)
+{
+    uintptr_t offset = (uintptr_t)object - c->map_base;
+    uint64_t pfn = (uint64_t)(offset / FS_PAGE_BYTES) & ~((1ull << c->order) - 1);
+    const struct page *slab;
+
+    if ((uintptr_t)object < c->map_base || !mm_pfn_valid(c->mm, pfn_make(pfn))) {
+        return false;
+    }
+    slab = mm_page(c->mm, pfn_make(pfn));
+    offset -= (uintptr_t)pfn * FS_PAGE_BYTES;
+    return page_test(slab, PG_SLAB) && __atomic_load_n(&slab->mapping, __ATOMIC_RELAXED) == c && offset % c->stride == 0
+        && offset / c->stride < c->objects;
+}
+
 /* The fullest partial slabs first, so that the emptiest have the best chance to become empty. pre: cache.lock held */
 static void sort_partial(struct kmem_cache *c)
 {

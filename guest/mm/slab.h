@@ -78,6 +78,8 @@ void kmem_cache_free(struct kmem_cache *c, void *object);
 uint64_t kmem_cache_used(struct kmem_cache *c);
 /* Pages in slabs. */
 uint64_t kmem_cache_pages(struct kmem_cache *c);
+/* Is this the address of an object of the cache (in use or free)? Of a pointer that may be anything. */
+bool kmem_cache_owns(const struct kmem_cache *c, const void *object);
 /* Give empty slabs back, those too whose last objects wait at a CPU; returns the pages. */
 uint64_t kmem_cache_shrink(struct kmem_cache *c);
 
