@@ -8,10 +8,13 @@
  *   I2  all members linked to one vma are of one family, so that one lock covers every list that the vma is in.
  *   I3  a child's link comes after its parent's in every list.
  *   I4  the range of a linked vma changes only under the family's lock.
+ *   I5  owners and children are counts of what is linked; every ancestor of a linked anon_vma is linked to the same vma.
  * Lock order: the family's lock, then page_table_lock; memory is allocated and freed under neither.
  * Why: a page that is being moved belongs to processes that may exit meanwhile.  Taking a lock of one of them is no way out:
  *   which one, if it is just the last that leaves?  So the page itself keeps its anon_vma alive, by a count, and needs no process.
  *   By I3 whoever walks meets an entry before the copy of it that fork makes behind his back.
+ *   A child takes over the anon_vma of an ancestor that has no vma and at most one child left: a line of processes that fork
+ *   and exit, each the child of the one before, would else grow a link longer with every generation.
  * Cost: one atomic operation a page that becomes anonymous and one when it is freed; a link a generation of ancestors and vma.
  *
  * Layer: L2
@@ -20,16 +23,16 @@
 #include "slab.h"
 #include "frameshift/assert.h"
 
-static struct anon_vma *anon_vma_new(struct vm *vm, struct anon_vma *root)
+static struct anon_vma *anon_vma_new(struct vm *vm, struct anon_vma *parent)
 {
     struct anon_vma *a = kmem_cache_alloc(vm->anon_vma_cache, GFP_KERNEL);
 
     if (a == NULL) {
         return NULL;
     }
-    *a = (struct anon_vma){ .root = root != NULL ? root : a };
-    if (root != NULL) {
-        anon_vma_get(root);
+    *a = (struct anon_vma){ .root = parent != NULL ? parent->root : a, .parent = parent != NULL ? parent : a };
+    if (parent != NULL) {
+        anon_vma_get(a->root);
     }
     return a;
 }
@@ -59,9 +62,16 @@ static void chain_link(struct anon_vma_chain *c, struct vm_area *vma, struct ano
         a->last->next = c;
     } else {
         a->first = c;
+        a->parent->children++;                  /* I5 */
     }
     a->last = c;
     anon_vma_get(a);
+}
+
+static void own(struct vm_area *vma, struct anon_vma *a)
+{
+    vma->anon_vma = a;
+    a->owners++;
 }
 
 static void chain_unlink(struct anon_vma_chain *c)
@@ -77,6 +87,9 @@ static void chain_unlink(struct anon_vma_chain *c)
         c->next->prev = c->prev;
     } else {
         a->last = c->prev;
+    }
+    if (a->first == NULL) {
+        a->parent->children--;
     }
 }
 
@@ -136,7 +149,7 @@ mm_status_t anon_vma_prepare(struct vm_area *vma)
         spin_lock(&vma->mm->page_table_lock);
         if (vma->anon_vma == NULL) {
             chain_link(c, vma, a);              /* nobody knows it: its first page comes later */
-            vma->anon_vma = a;
+            own(vma, a);
             a = NULL;
             c = NULL;
         }
@@ -160,25 +173,42 @@ static uint32_t chain_length(const struct vm_area *vma)
     return n;
 }
 
-/* Link to wherever from is, and to own, a new member of the family that may be NULL. */
-static mm_status_t link_as(struct vm_area *to, struct vm_area *from, struct anon_vma *own)
+/* An ancestor's anon_vma that the child may take over. pre: the family's lock */
+static struct anon_vma *abandoned(const struct vm_area *from)
+{
+    for (const struct anon_vma_chain *c = from->chain; c != NULL; c = c->of_vma) {
+        if (c->anon_vma->owners == 0 && c->anon_vma->children < 2) {
+            return c->anon_vma;                 /* never the root: it counts itself, and has a child or an owner */
+        }
+    }
+    return NULL;
+}
+
+/* Link to wherever from is. Its own is from's, or with spare_own an abandoned one or, where there is none, *spare_own, which is taken. */
+static mm_status_t link_as(struct vm_area *to, struct vm_area *from, struct anon_vma **spare_own)
 {
     struct vm *vm = to->mm->vm;
-    struct anon_vma_chain *spare = chains_alloc(vm, chain_length(from) + (own != NULL));
+    struct anon_vma_chain *spare = chains_alloc(vm, chain_length(from) + (spare_own != NULL));
+    struct anon_vma *a = from->anon_vma;
 
     if (spare == NULL) {
         return MM_ENOMEM;
     }
     anon_vma_lock(from->anon_vma);
+    if (spare_own != NULL) {
+        a = abandoned(from);
+    }
     for (struct anon_vma_chain *c = from->chain; c != NULL; c = c->of_vma) {
         chain_link(chain_pop(&spare), to, c->anon_vma);         /* I3: at the end */
     }
-    if (own != NULL) {
-        chain_link(chain_pop(&spare), to, own);
+    if (a == NULL) {
+        a = *spare_own;
+        *spare_own = NULL;
+        chain_link(chain_pop(&spare), to, a);
     }
-    to->anon_vma = own != NULL ? own : from->anon_vma;
+    own(to, a);
     anon_vma_unlock(from->anon_vma);
-    ASSERT(spare == NULL);
+    chains_free(vm, spare);
     return MM_OK;
 }
 
@@ -190,20 +220,20 @@ mm_status_t anon_vma_clone(struct vm_area *to, struct vm_area *from)
 mm_status_t anon_vma_fork(struct vm_area *to, struct vm_area *from)
 {
     struct vm *vm = to->mm->vm;
-    struct anon_vma *own;
+    struct anon_vma *spare;
     mm_status_t status;
 
     if (from->anon_vma == NULL) {
         return MM_OK;
     }
-    own = anon_vma_new(vm, from->anon_vma->root);
-    if (own == NULL) {
+    spare = anon_vma_new(vm, from->anon_vma);
+    if (spare == NULL) {
         return MM_ENOMEM;
     }
-    status = link_as(to, from, own);
-    if (status != MM_OK) {
-        anon_vma_get(own);
-        anon_vma_put(vm, own);                  /* its reference on the root too */
+    status = link_as(to, from, &spare);
+    if (spare != NULL) {
+        anon_vma_get(spare);
+        anon_vma_put(vm, spare);                /* its reference on the root too */
     }
     return status;
 }
@@ -219,6 +249,7 @@ void anon_vma_unlink(struct vm_area *vma)
     }
     root = chain->anon_vma->root;               /* I2; it lives as long as any link does */
     spin_lock(&root->lock);
+    vma->anon_vma->owners--;
     for (struct anon_vma_chain *c = chain; c != NULL; c = c->of_vma) {
         chain_unlink(c);
     }

@@ -14,7 +14,11 @@ struct anon_vma {
     struct spinlock lock;                       /* the root's is used */
     _Atomic int32_t refs;                       /* a link to a vma, a page, a member of the family to the root: one each */
     struct anon_vma_chain *first, *last;        /* lock: links to vmas, parents before children */
-    uint32_t check;                             /* scratch of vm_fsck() */
+    struct anon_vma *parent;                    /* constant; the root's is itself. It lives while any vma is linked here */
+    uint32_t owners;                            /* lock: vmas whose own it is */
+    uint32_t children;                          /* lock: members of the family with this parent and a vma; the root counts itself */
+    uint32_t check, check_children;             /* scratch of vm_fsck() */
+    bool met;                                   /* the same */
 };
 
 struct anon_vma_chain {                         /* one link between a vma and an anon_vma */
@@ -35,7 +39,7 @@ void anon_vma_put(struct vm *vm, struct anon_vma *a);
 mm_status_t anon_vma_prepare(struct vm_area *vma) FS_MUST_CHECK;
 /* to, which nobody sees yet, is linked wherever from is and has from's own anon_vma (a split). MM_ENOMEM: nothing was done. */
 mm_status_t anon_vma_clone(struct vm_area *to, struct vm_area *from) FS_MUST_CHECK;
-/* The same, and an own one, member of the family (fork). */
+/* The same, and an own one, member of the family (fork): a new one, or that of an ancestor that is gone. */
 mm_status_t anon_vma_fork(struct vm_area *to, struct vm_area *from) FS_MUST_CHECK;
 /* The vma leaves all. pre: none of its entries is used any more */
 void anon_vma_unlink(struct vm_area *vma);

@@ -286,22 +286,35 @@ static void compare(struct check *c, struct anon_vma *a)
 {
     uint32_t refs = (uint32_t)atomic_load_explicit(&a->refs, memory_order_relaxed);
 
-    if (a->check != UINT32_MAX && refs != a->check) {
-        say(c, VM_FSCK_ANON_REFS, UINT64_MAX, PFN_NONE, refs, a->check);
+    uint32_t owners = 0;
+
+    if (a->check == UINT32_MAX) {
+        return;                                 /* told */
     }
-    a->check = UINT32_MAX;                      /* told once */
+    for (const struct anon_vma_chain *l = a->first; l != NULL; l = l->next) {
+        owners += l->vma->anon_vma == a;
+    }
+    expect(c, VM_FSCK_ANON_REFS, UINT64_MAX, PFN_NONE, refs, a->check);
+    expect(c, VM_FSCK_ANON_COUNT, UINT64_MAX, PFN_NONE, a->owners, owners);
+    expect(c, VM_FSCK_ANON_COUNT, UINT64_MAX, PFN_NONE, a->children, a->check_children);
+    a->check = UINT32_MAX;
 }
 
 static void touch(struct check *c, struct anon_vma *a, enum pass pass)
 {
     switch (pass) {
     case PASS_FORGET:
-        a->check = 0;
-        a->root->check = 0;
+        a->check = a->check_children = 0;
+        a->root->check = a->root->check_children = 0;
+        a->met = a->root->met = false;
         break;
     case PASS_COUNT:
-        if (a->check == 0 && a->root != a) {
-            a->root->check++;                   /* a member of the family, met for the first time */
+        if (!a->met) {                          /* a member of the family */
+            a->met = true;
+            a->root->check += a->root != a;
+            if (a->first != NULL) {
+                a->parent->check_children++;
+            }
         }
         a->check++;
         break;

@@ -20,6 +20,7 @@
     X(VMA_I_MMAP,    "a vma is not in its file's list")                                 \
     X(ANON_LIST,     "the list of an anon_vma is broken")                               \
     X(ANON_REFS,     "the reference count of an anon_vma is wrong")                     \
+    X(ANON_COUNT,    "an anon_vma's count of owners or of children is wrong")           \
     X(TABLE_FLAG,    "a page table is not marked as what it is")                        \
     X(TABLE_COUNT,   "the count of a table's entries is wrong")                         \
     X(TABLE_TOTAL,   "a process's count of tables is wrong")                            \

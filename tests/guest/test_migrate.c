@@ -370,6 +370,33 @@ static void test_events_on_the_way(void **state)
     }
 }
 
+/* ---- generations ---- */
+
+/* Each process forks, exits, and its child goes on: what links a page to its processes does not grow with the generations. */
+static void test_generations(void **state)
+{
+    (void)state;
+    map(VM_ACCESS, NULL);
+    for (unsigned generation = 0; generation < 40; generation++) {
+        struct mm_struct *child;
+        uint32_t links = 0, i = generation % PAGES;
+
+        assert_int_equal(mm_fork(mm, &child), MM_OK);
+        mm_put(mm);
+        mm = child;
+        memset(expected[i], (int)generation + 100, FS_PAGE_BYTES);
+        assert_int_equal(vm_user_write(mm, va_of(i), expected[i], FS_PAGE_BYTES), MM_OK);
+        for (const struct anon_vma_chain *c = find_vma(mm, VA)->chain; c != NULL; c = c->of_vma) {
+            links++;
+        }
+        assert_true(links <= 3);
+        check(mm);
+        move_all();
+    }
+    assert_int_equal(kmem_cache_used(g.vm.chain_cache), 3);
+    mm_put(mm);
+}
+
 /* ---- forgotten flushes ---- */
 
 /* Another CPU has the page in its TLB. With flush: it sees the new page. Without: it writes to the old one, which is somebody else's by now. */
@@ -496,6 +523,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_page_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(test_swap_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(test_events_on_the_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_generations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush_of_migration, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush_of_fork, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush_of_munmap, setup, teardown),

@@ -216,6 +216,9 @@ static void test_anon_vmas(void **state)
     PLANT(p->anon_vma->last, p->anon_vma->first, ANON_LIST);
     PLANT(p->anon_vma->refs, p->anon_vma->refs + 1, ANON_REFS);
     PLANT(v->anon_vma->refs, v->anon_vma->refs - 1, ANON_REFS);
+    PLANT(p->anon_vma->owners, 0, ANON_COUNT);
+    PLANT(p->anon_vma->children, 1, ANON_COUNT);
+    PLANT(v->anon_vma->owners, 2, ANON_COUNT);
 }
 
 static void test_tables(void **state)
