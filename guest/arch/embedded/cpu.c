@@ -53,7 +53,11 @@ static void pause_cpu(void)
 static void wait_turn(unsigned *spins)
 {
     if (++*spins % SPINS == 0) {
+#if defined(__SANITIZE_THREAD__)        /* it delivers signals, by which a domain is paused, in calls that it knows */
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 1 }, NULL);
+#else
         (void)sched_yield();
+#endif
     } else {
         pause_cpu();
     }
@@ -87,7 +91,7 @@ void guest_safepoint(void)
     struct guest_cpu *c = this_cpu;
     unsigned spins = 0;
 
-    if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS || c->machine->stopper == c) {
+    if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS || atomic_load_explicit(&c->machine->stopper, memory_order_relaxed) == c) {
         return;
     }
     while (atomic_load(&c->machine->stop_wanted)) {                         /* I2 */
@@ -134,7 +138,7 @@ static void stop_begin(struct guest_machine *g, const struct guest_cpu *self)
         guest_safepoint();
         wait_turn(&spins);
     }
-    g->stopper = (struct guest_cpu *)(uintptr_t)self;
+    atomic_store(&g->stopper, (struct guest_cpu *)(uintptr_t)self);
     atomic_store(&g->stop_wanted, true);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (&g->cpu[i] != self && atomic_load(&g->cpu[i].state) == GUEST_CPU_RUNS) {
@@ -157,7 +161,7 @@ static void stop_end(struct guest_machine *g, const struct guest_cpu *self)
             guest_load_roots(g, &g->cpu[i]);
         }
     }
-    g->stopper = NULL;
+    atomic_store(&g->stopper, NULL);
     atomic_store(&g->stop_wanted, false);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (waits[i] && atomic_load(&g->cpu[i].roots_seen) != moved) {
@@ -171,7 +175,7 @@ void arch_stop_machine(void (*fn)(void *arg), void *arg)
 {
     struct guest_cpu *self = guest_this_cpu();
 
-    ASSERT(self->machine->stopper != self);
+    ASSERT(atomic_load(&self->machine->stopper) != self);
     stop_begin(self->machine, self);
     fn(arg);
     stop_end(self->machine, self);

@@ -41,7 +41,7 @@ struct guest_machine {
     unsigned cpus;
     struct guest_cpu cpu[GUEST_CPUS_MAX];
     _Atomic bool stop_taken, stop_wanted;
-    struct guest_cpu *stopper;          /* NULL: nobody */
+    struct guest_cpu *_Atomic stopper;  /* NULL: nobody */
     _Atomic uint64_t roots_moved;       /* how often a root changed its frame */
 };
 
