@@ -351,6 +351,7 @@ static void test_events_on_the_way(void **state)
         arch_hosted_on_copy(event_during, NULL);
         assert_int_equal(migrate_pages(&g.vm, &item, 1, target, NULL, MIGRATE_SYNC, &result), MM_OK);
         assert_true(during.done && result.moved == 1);
+        assert_int_equal(vm_counter(&g.vm, VMC_migrate_gone), (e >= EXIT) + (e >= MUNMAP));
         arch_hosted_on_copy(NULL, NULL);
         guest_check(&g, e);
         if (e == FORK) {
