@@ -4,6 +4,7 @@
 # fglinger* stand still for a while with memory full; `frameshift fsck --pause` then looks at their p2m and page tables from dom0.
 # Environment: GUEST_LIMIT_S (300), for one kernel's checks.
 . /usr/lib/drill/lib.sh
+: >$RESULTS/verdict.txt
 
 limit=${GUEST_LIMIT_S:-300}
 name='' id=''

@@ -179,6 +179,10 @@ static void result_line(const struct check *c)
     text_number(&t, c->caches);
     text_word(&t, " objects=");
     text_number(&t, c->objects);
+    text_word(&t, " page_faults=");
+    text_number(&t, c->faults);
+    text_word(&t, " swapped_in=");
+    text_number(&t, c->swapped_pages);
     text_word(&t, " fscks=");
     text_number(&t, c->fscks);
     text_word(&t, " probe_faults=");
@@ -235,7 +239,7 @@ void check_all(void)
         { "page tables", check_tables }, { "orders, types, zones", check_orders }, { "per-CPU lists", check_percpu },
         { "reserves", check_reserves }, { "mixed", check_mixed }, { "compaction", check_compaction },
         { "isolation", check_isolation }, { "hotplug", check_hotplug },
-        { "slab caches", check_slab }, { "address space by hand", check_mmu }, { "lingering", check_linger },
+        { "slab caches", check_slab }, { "address space by hand", check_mmu }, { "processes", check_space }, { "lingering", check_linger },
     };
     struct check *c = &check;
 

@@ -55,7 +55,9 @@ kernel_entry:
 /* Vectors with an error code have a bit in the mask: 8, 10 to 14, 17, 21. */
 #define HAS_ERROR_CODE 0x227d00
 
-    .macro TRAP_STUB vector
+#define TRAP_VECTORS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21
+
+    .irp vector, TRAP_VECTORS
 trap_stub_\vector:
     popq %rcx
     popq %r11
@@ -64,26 +66,7 @@ trap_stub_\vector:
     .endif
     pushq $\vector
     jmp trap_common
-    .endm
-
-    .altmacro
-    .macro TRAP_STUBS from, to
-    TRAP_STUB \from
-    .if \to - \from
-    TRAP_STUBS %(\from + 1), \to
-    .endif
-    .endm
-    .macro TRAP_ADDRESS vector
-    .quad trap_stub_\vector
-    .endm
-    .macro TRAP_ADDRESSES from, to
-    TRAP_ADDRESS \from
-    .if \to - \from
-    TRAP_ADDRESSES %(\from + 1), \to
-    .endif
-    .endm
-
-    TRAP_STUBS 0, 21
+    .endr
 
 trap_common:
     pushq %rax
@@ -152,7 +135,9 @@ probe_write_fault:
     .globl trap_stubs
     .balign 8
 trap_stubs:
-    TRAP_ADDRESSES 0, 21
+    .irp vector, TRAP_VECTORS
+    .quad trap_stub_\vector
+    .endr
 event_words:
     .asciz "an event was delivered although events are masked"
 failsafe_words:
