@@ -175,6 +175,8 @@ static void result_line(const struct check *c)
     text_number(&t, c->checked_pages);
     text_word(&t, " moved_pages=");
     text_number(&t, c->moved_pages);
+    text_word(&t, " relocated_pages=");
+    text_number(&t, c->relocated_pages);
     text_word(&t, " caches=");
     text_number(&t, c->caches);
     text_word(&t, " objects=");
@@ -239,7 +241,8 @@ void check_all(void)
         { "page tables", check_tables }, { "orders, types, zones", check_orders }, { "per-CPU lists", check_percpu },
         { "reserves", check_reserves }, { "mixed", check_mixed }, { "compaction", check_compaction },
         { "isolation", check_isolation }, { "hotplug", check_hotplug },
-        { "slab caches", check_slab }, { "address space by hand", check_mmu }, { "processes", check_space }, { "lingering", check_linger },
+        { "slab caches", check_slab }, { "address space by hand", check_mmu }, { "processes", check_space },
+        { "relocation", check_relocate }, { "lingering", check_linger },
     };
     struct check *c = &check;
 

@@ -74,6 +74,18 @@ int64_t memory_protect(uint64_t pfn, bool writable);
 int64_t memory_map(uint64_t pfn, uint64_t pages, bool present);
 void memory_set_mfn(uint64_t pfn, uint64_t mfn);    /* the p2m only; ~0: none */
 uint64_t memory_root_mfn(void);
+/* One page to look through: maps a frame of ours writable, or with FS_FRAME_NONE nothing. NULL: Xen says no. */
+void *memory_window(uint64_t mfn);
+/* Another frame under the page: every entry of the kernel's own that names it (as writable as it is now), p2m and M2P.
+ * 0, or -errno and nothing has changed. pre: contents are there, no user entry names the page */
+int64_t memory_switch(uint64_t pfn, uint64_t mfn);
+/* A page that must keep its frame: see move_xen.c. */
+bool memory_is_fixed(uint64_t pfn);
+/* One of the tables of memory_own_tables()? And where it is linked. */
+bool memory_table_place(uint64_t pfn, struct arch_table_place *at);
 extern uint64_t pte_nx;                             /* ARCH_PTE_NOEXEC, or 0 where the processor has none */
+
+/* mmu_xen.c */
+pfn_t mmu_user_root(void);
 
 #endif

@@ -38,6 +38,9 @@ struct area {
     uint64_t first_table[LEVELS], tables[LEVELS];   /* pfns, by level 1 to 3 */
 };
 
+enum { AREA_DIRECT, AREA_IMAGE, AREA_P2M, AREAS };
+static struct area areas[AREAS];
+
 void m2p_open(void)
 {
     struct xen_machphys_mapping map;
@@ -163,12 +166,16 @@ static uint64_t area_plan(struct area *a, uint64_t next)
     return next;
 }
 
+void *memory_window(uint64_t mfn)
+{
+    uint64_t entry = mfn == FS_FRAME_NONE ? 0 : mfn * FS_PAGE_BYTES | ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY;
+
+    return hv_update_va_mapping((uint64_t)(uintptr_t)window, entry, UVMF_INVLPG | UVMF_LOCAL) == 0 ? window : NULL;
+}
+
 static void window_map(uint64_t pfn)
 {
-    uint64_t entry = pfn == FS_FRAME_NONE ? 0 : p2m[pfn] * FS_PAGE_BYTES | ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY;
-    int64_t error = hv_update_va_mapping((uint64_t)(uintptr_t)window, entry, UVMF_INVLPG | UVMF_LOCAL);
-
-    if (error != 0) {
+    if (memory_window(pfn == FS_FRAME_NONE ? pfn : p2m[pfn]) == NULL) {
         kernel_panic_number("Xen does not map the page of a table to be written", pfn);
     }
 }
@@ -194,13 +201,13 @@ static void table_fill(const struct area *a, unsigned level, uint64_t table)
     }
 }
 
-static void root_fill(struct area *areas, unsigned count)
+static void root_fill(void)
 {
     window_map(boot_memory.table_end - 1);
     for (unsigned slot = 0; slot < ENTRIES; slot++) {
         window[slot] = 0;
     }
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < AREAS; i++) {
         uint64_t slot = (areas[i].va >> level_shift(LEVELS)) % ENTRIES;
 
         for (uint64_t t = 0; t < areas[i].tables[LEVELS - 1]; t++) {
@@ -276,12 +283,10 @@ void memory_own_tables(uint64_t boot_top)
 {
     struct boot_memory *b = &boot_memory;
     uint64_t base = (uint64_t)(uintptr_t)virt_base, next;
-    struct area areas[3] = {
-        { .va = DIRECT_BASE, .pages = b->pages, .entry = direct_entry },
-        { .va = base, .pages = image_page(image_end), .entry = image_entry },
-        { .va = P2M_BASE, .pages = (b->pages * 8 + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES, .entry = p2m_entry },
-    };
 
+    areas[AREA_DIRECT] = (struct area){ .va = DIRECT_BASE, .pages = b->pages, .entry = direct_entry };
+    areas[AREA_IMAGE] = (struct area){ .va = base, .pages = image_page(image_end), .entry = image_entry };
+    areas[AREA_P2M] = (struct area){ .va = P2M_BASE, .pages = (b->pages * 8 + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES, .entry = p2m_entry };
     cpu_features();
     next = memory_p2m_faults();
     for (uint64_t pfn = 0; pfn < b->pages; pfn++) {
@@ -295,7 +300,7 @@ void memory_own_tables(uint64_t boot_top)
     b->old_end = b->old_start + start_info->nr_pt_frames;
     b->boot_end = (boot_top - base) / FS_PAGE_BYTES;
     b->table_start = next = b->boot_end;
-    for (unsigned i = 0; i < FS_ARRAY_SIZE(areas); i++) {
+    for (unsigned i = 0; i < AREAS; i++) {
         next = area_plan(&areas[i], next);
     }
     b->table_end = next + 1;                        /* the root is the last */
@@ -304,14 +309,14 @@ void memory_own_tables(uint64_t boot_top)
     }
     b->next = b->table_end;
     boot_padding_unmap();
-    for (unsigned i = 0; i < FS_ARRAY_SIZE(areas); i++) {
+    for (unsigned i = 0; i < AREAS; i++) {
         for (unsigned level = 1; level < LEVELS; level++) {
             for (uint64_t t = 0; t < areas[i].tables[level]; t++) {
                 table_fill(&areas[i], level, t);
             }
         }
     }
-    root_fill(areas, FS_ARRAY_SIZE(areas));
+    root_fill();
     window_map(FS_FRAME_NONE);                      /* I2 */
     tables_switch();
     p2m_register();
@@ -357,6 +362,75 @@ int64_t memory_map(uint64_t pfn, uint64_t pages, bool present)
 void memory_set_mfn(uint64_t pfn, uint64_t mfn)
 {
     __atomic_store_n(&p2m[pfn], mfn, __ATOMIC_RELEASE);                 /* tools may read it */
+}
+
+/* The machine address of the entry of the page'th page of an area, by I3. */
+static uint64_t leaf_entry(const struct area *a, uint64_t page)
+{
+    return p2m[a->first_table[1] + page / ENTRIES] * FS_PAGE_BYTES + page % ENTRIES * 8;
+}
+
+int64_t memory_switch(uint64_t pfn, uint64_t mfn)
+{
+    const uint64_t *table = direct_map(boot_memory.table_start + pfn / ENTRIES);
+    bool writable = (table[pfn % ENTRIES] & ARCH_PTE_WRITE) != 0, root = pfn == boot_memory.table_end - 1;
+    uint64_t old = p2m[pfn], in_p2m = pfn - p2m_first_page;
+    struct mmu_update u[4];
+    uint32_t count = 0, done = 0;
+    int64_t error;
+
+    p2m[pfn] = mfn;                                 /* the entries below are made from it ... */
+    u[count++] = direct_update(pfn, entry_of(pfn, writable, false));
+    if (pfn < areas[AREA_IMAGE].pages) {
+        u[count++] = (struct mmu_update){ .ptr = leaf_entry(&areas[AREA_IMAGE], pfn), .val = image_entry(pfn) };
+    }
+    if (in_p2m < areas[AREA_P2M].pages) {
+        u[count++] = (struct mmu_update){ .ptr = leaf_entry(&areas[AREA_P2M], in_p2m), .val = p2m_entry(in_p2m) };
+    }
+    u[count++] = (struct mmu_update){ .ptr = mfn * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = pfn };
+    shared_info->arch.p2m_generation += in_p2m < areas[AREA_P2M].pages || root;
+    error = hv_mmu_update(u, count, &done);
+    if (error != 0 && done > 0) {
+        kernel_panic_number("a page was switched to another frame by half", pfn);
+    }
+    if (error == 0) {
+        error = mmuext_mfn(MMUEXT_TLB_FLUSH_LOCAL, 0);
+        old = mfn;
+    }
+    p2m[pfn] = old;                                 /* ... and again: the page that moved may be the p2m's own */
+    if (root) {
+        shared_info->arch.p2m_cr3 = xen_pfn_to_cr3(old);
+    }
+    shared_info->arch.p2m_generation += shared_info->arch.p2m_generation % 2;
+    return error;
+}
+
+bool memory_is_fixed(uint64_t pfn)
+{
+    uint64_t mfn = memory_mfn(pfn);
+
+    return (pfn >= image_page(rodata_end) && pfn < areas[AREA_IMAGE].pages) || mfn == start_info->console.domU.mfn || mfn == start_info->store_mfn;
+}
+
+bool memory_table_place(uint64_t pfn, struct arch_table_place *at)
+{
+    *at = (struct arch_table_place){ .level = LEVELS, .parent = PFN_NONE };
+    if (pfn < boot_memory.table_start || pfn >= boot_memory.table_end) {
+        return false;
+    }
+    for (unsigned i = 0; i < AREAS; i++) {
+        for (unsigned level = 1; level < LEVELS; level++) {
+            uint64_t index = pfn - areas[i].first_table[level], slot = (areas[i].va >> level_shift(level + 1)) % ENTRIES + index;
+
+            if (index >= areas[i].tables[level]) {
+                continue;
+            }
+            at->level = level;
+            at->parent = pfn_make(level + 1 < LEVELS ? areas[i].first_table[level + 1] + slot / ENTRIES : boot_memory.table_end - 1);
+            at->slot = (uint32_t)(slot % ENTRIES);
+        }
+    }
+    return true;                                    /* the root, where no area has it */
 }
 
 void *memory_boot_alloc(void *ctx, size_t bytes, size_t align)

@@ -21,6 +21,11 @@
 
 static pfn_t user_root = { FS_FRAME_NONE };
 
+pfn_t mmu_user_root(void)
+{
+    return user_root;
+}
+
 mfn_t arch_pfn_mfn(pfn_t pfn)
 {
     return mfn_make(memory_mfn(pfn.n));

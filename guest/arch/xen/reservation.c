@@ -14,11 +14,11 @@
 
 static uint64_t frames[PAGEBLOCK_PAGES];
 
-static int64_t reserve(unsigned command, uint64_t count)
+static int64_t reserve(unsigned command, uint64_t *extents, uint64_t count)
 {
     struct xen_memory_reservation r = { .nr_extents = count, .extent_order = 0, .domid = DOMID_SELF };
 
-    set_xen_guest_handle(r.extent_start, (xen_pfn_t *)frames);
+    set_xen_guest_handle(r.extent_start, (xen_pfn_t *)extents);
     return hv_memory(command, &r);
 }
 
@@ -30,7 +30,7 @@ static uint64_t populate(uint64_t pfn, uint64_t count)
     for (uint64_t i = 0; i < count; i++) {
         frames[i] = pfn + i;
     }
-    got = reserve(XENMEM_populate_physmap, count);      /* names the new frames in the list, and writes M2P */
+    got = reserve(XENMEM_populate_physmap, frames, count);      /* names the new frames in the list, and writes M2P */
     got = got > 0 ? got : 0;
     for (uint64_t i = 0; i < (uint64_t)got; i++) {
         memory_set_mfn(pfn + i, frames[i]);
@@ -52,7 +52,7 @@ static uint64_t release(uint64_t pfn, uint64_t count)
     for (uint64_t i = 0; i < count; i++) {
         frames[i] = memory_mfn(pfn + i);
     }
-    gone = reserve(XENMEM_decrease_reservation, count);
+    gone = reserve(XENMEM_decrease_reservation, frames, count);
     gone = gone > 0 ? gone : 0;
     for (uint64_t i = 0; i < (uint64_t)gone; i++) {
         memory_set_mfn(pfn + i, ~0ull);
@@ -96,6 +96,20 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 struct hotplug_ops reservation_ops(uint64_t *given_pages)
 {
     return (struct hotplug_ops){ .give = give, .take = take, .ctx = given_pages };
+}
+
+uint64_t reservation_more(uint64_t *mfns, uint64_t count)
+{
+    int64_t got = reserve(XENMEM_increase_reservation, mfns, count);
+
+    return got > 0 ? (uint64_t)got : 0;
+}
+
+uint64_t reservation_less(uint64_t *mfns, uint64_t count)
+{
+    int64_t gone = reserve(XENMEM_decrease_reservation, mfns, count);
+
+    return gone > 0 ? (uint64_t)gone : 0;
 }
 
 uint64_t reservation_pages(void)

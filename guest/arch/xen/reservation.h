@@ -9,6 +9,9 @@
 
 /* *given_pages is the number of pages without a frame, kept up to date. */
 struct hotplug_ops reservation_ops(uint64_t *given_pages);
+/* Frames without a page, more or less of them; returns how many. */
+uint64_t reservation_more(uint64_t *mfns, uint64_t count);
+uint64_t reservation_less(uint64_t *mfns, uint64_t count);
 /* Pages that Xen says this domain has. */
 uint64_t reservation_pages(void);
 
