@@ -85,7 +85,7 @@ void check_relocate(struct check *c)
     got = reservation_more(frames, MOVES);
     CHECK(got == MOVES, "Xen gives fewer frames than went before", got);
     for (uint32_t i = 0; i < HELD; i++) {
-        CHECK(unit_take(c, i % 2 == 0 ? GFP_KERNEL : GFP_HIGH_MOVABLE, 0, 1) != NULL, "no page to be moved", i);
+        CHECK(unit_take(c, i % 2 == 0 ? GFP_KERNEL : GFP_KERNEL | __GFP_RECLAIMABLE, 0, 1) != NULL, "no page to be moved", i);
     }
     count = choose(c, start.n);
     CHECK(count == MOVES, "too few pages to move", count);

@@ -76,6 +76,8 @@ void memory_set_mfn(uint64_t pfn, uint64_t mfn);    /* the p2m only; ~0: none */
 uint64_t memory_root_mfn(void);
 /* One page to look through: maps a frame of ours writable, or with FS_FRAME_NONE nothing. NULL: Xen says no. */
 void *memory_window(uint64_t mfn);
+/* A copy of a table that was made through the window: if it is the window's own table, the copy must not map itself. */
+void memory_window_forget(uint64_t pfn, uint64_t *copy);
 /* Another frame under the page: every entry of the kernel's own that names it (as writable as it is now), p2m and M2P.
  * 0, or -errno and nothing has changed. pre: contents are there, no user entry names the page */
 int64_t memory_switch(uint64_t pfn, uint64_t mfn);

@@ -173,6 +173,13 @@ void *memory_window(uint64_t mfn)
     return hv_update_va_mapping((uint64_t)(uintptr_t)window, entry, UVMF_INVLPG | UVMF_LOCAL) == 0 ? window : NULL;
 }
 
+void memory_window_forget(uint64_t pfn, uint64_t *copy)
+{
+    if (pfn == areas[AREA_IMAGE].first_table[1] + image_page(window) / ENTRIES) {
+        copy[image_page(window) % ENTRIES] = 0;
+    }
+}
+
 static void window_map(uint64_t pfn)
 {
     if (memory_window(pfn == FS_FRAME_NONE ? pfn : p2m[pfn]) == NULL) {

@@ -49,6 +49,7 @@ static bool copy_page(const struct arch_frame_move *m, bool verify, bool *right)
         return false;
     }
     __builtin_memcpy(to, from, FS_PAGE_BYTES);
+    memory_window_forget(m->pfn.n, to);
     if (verify) {
         *right = __builtin_memcmp(to, from, FS_PAGE_BYTES) == 0;
     }
