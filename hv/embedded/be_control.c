@@ -20,6 +20,7 @@
 
 #include <xen/xen.h>
 #include <xen/sched.h>
+#include <xen/grant_table.h>
 
 #define STOP_NS 10000000000ull          /* a host thread that does not stop in ten seconds is a bug */
 
@@ -44,6 +45,7 @@ fs_status_t emb_op_pause(struct hv_backend *be, uint16_t domid, struct fs_error 
         s = emb_refused(d, -EINVAL, err, "pausing the domain that we run in");
     } else {
         __atomic_add_fetch(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+        emb_runstate_sync(c.m, d);
         emb_vcpus_kick(d);
         emb_xen_events(c.m, d, (uint32_t)(emb_random(&c.m->rng) % 3));
         emb_charge(c.m, 50000);
@@ -69,6 +71,7 @@ fs_status_t emb_op_unpause(struct hv_backend *be, uint16_t domid, struct fs_erro
         emb_xen_events(c.m, d, (uint32_t)(emb_random(&c.m->rng) % 3));
         wake_up(c.m, d);
         __atomic_sub_fetch(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+        emb_runstate_sync(c.m, d);
         emb_vcpus_wake(d);
     }
     emb_leave(&c);
@@ -144,6 +147,7 @@ fs_status_t emb_op_resume(struct hv_backend *be, uint16_t domid, struct fs_error
         wake_up(c.m, d);
         d->shutdown_reason = 0;
         __atomic_store_n(&d->shutdown, false, __ATOMIC_SEQ_CST);
+        emb_runstate_sync(c.m, d);
         emb_vcpus_wake(d);
         emb_guest_wakes(c.m, d);
     }
@@ -200,6 +204,25 @@ static bool is_ring(const struct emb_held *h, uint8_t *kind)
     }
 }
 
+/* What the shared table of a core domain says: a guest's word, and so only the frames that exist. */
+static size_t core_grants(struct emb_machine *m, struct emb_domain *d, struct hv_special *out)
+{
+    size_t n = 0;
+    for (uint32_t ref = 0; d->core && ref < d->core->gnttab.frames * EMB_GNT_FRAME_REFS; ref++) {
+        uint32_t *entry;
+        struct emb_active *act;
+        int16_t rc = emb_gnt_find(m, d, ref, &entry, &act);
+        ASSERT_CMP(rc, ==, GNTST_okay);
+        uint32_t flags = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
+        uint64_t mfn = emb_gnt_frame(entry);
+        if ((flags & GTF_type_mask) == GTF_permit_access && mfn < m->max_mfn) {
+            uint8_t kind = flags & (GTF_reading | GTF_writing) ? HV_SPECIAL_GRANT_MAPPED : HV_SPECIAL_GRANT_OFFERED;
+            out[n++] = (struct hv_special){ .gfn = FS_FRAME_NONE, .mfn = mfn_make(mfn), .grant_ref = ref, .kind = kind };
+        }
+    }
+    return n;
+}
+
 fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_special **out, size_t *count, struct fs_error *err)
 {
     struct emb_call c;
@@ -211,7 +234,8 @@ fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_spe
         return s;
     }
     bool pv = d->kind != HV_DOMAIN_HAP;
-    struct hv_special *list = calloc(2 * EMB_HELD_MAX + EMB_GRANTS_MAX, sizeof(*list));
+    size_t refs = d->core ? d->core->gnttab.frames * EMB_GNT_FRAME_REFS : 0;
+    struct hv_special *list = calloc(2 * EMB_HELD_MAX + EMB_GRANTS_MAX + refs, sizeof(*list));
     if (!list) {
         s = fs_fail(err, FS_NO_MEMORY, "domain %u: no memory for its special frames", domid);
         goto out;
@@ -234,6 +258,7 @@ fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_spe
                                                     .grant_ref = i + 8, .kind = g->mapped ? HV_SPECIAL_GRANT_MAPPED : HV_SPECIAL_GRANT_OFFERED };
         }
     }
+    *count += core_grants(c.m, d, list + *count);
     *out = list;
 out:
     emb_leave(&c);

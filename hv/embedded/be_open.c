@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "emb_backend.h"
@@ -122,16 +121,7 @@ static void be_close(struct hv_backend *be)
 
 uint64_t emb_op_clock_ns(struct hv_backend *be)
 {
-    struct emb_machine *m = emb_be(be)->m;
-    if (m->config.virtual_clock) {
-        emb_lock(m);
-        uint64_t ns = m->clock_ns;
-        emb_unlock(m);
-        return ns;
-    }
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return emb_core_time_ns(emb_be(be)->m);
 }
 
 const struct hv_backend_ops emb_backend_ops = {

@@ -81,4 +81,13 @@ struct emb_kernel_ops {
     uint64_t (*check)(void *kernel, FILE *out, uint64_t *pages);
 };
 
+/* ---- time ---- */
+/* System time, as Xen's NOW(): the host's monotonic clock, or the machine's virtual one. */
+uint64_t emb_core_time_ns(struct emb_machine *m);
+/* A virtual clock goes on by so much; nothing where the clock is real. */
+void emb_core_advance(struct emb_machine *m, uint64_t ns);
+/* There are no interrupts: due timers post their event when the domain makes a hypercall, while a vCPU of it is blocked or waited
+ * for, and here.  A kernel that polls for events calls it where it polls. */
+void emb_core_tick(struct emb_machine *m, uint16_t domid);
+
 #endif

@@ -152,6 +152,7 @@ static int build(struct emb_machine *m, struct emb_domain *d)
     rc = start(m, d, mfn_of);
     if (rc == 0) {
         emb_direct_sync(m, d);
+        emb_runstate_start(m, d);
     }
 out:
     free(mfn_of);

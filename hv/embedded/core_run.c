@@ -167,6 +167,7 @@ void emb_core_refresh(struct emb_machine *m, struct emb_domain *d)
 {
     if (d->core && d->core->direct_stale && d->core->host_pid == getpid()) {
         emb_direct_sync(m, d);
+        emb_runstate_sync(m, d);        /* areas that another process could not write */
         emb_vcpus_wake(d);
     }
 }
@@ -235,6 +236,9 @@ bool emb_core_wait(struct emb_machine *m, struct emb_domain *d, bool (*done)(con
     uint64_t end = now_ns() + timeout_ns;
     for (;;) {
         emb_lock(m);
+        if (d->used && !d->dying) {
+            emb_timers_run(m, d);
+        }
         bool is = !d->used || d->dying || done(d);
         emb_step_fn step = d->core && d->core->host_pid == getpid() ? d->core->step : NULL;
         void *arg = step ? d->core->step_arg : NULL;

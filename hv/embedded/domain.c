@@ -32,7 +32,7 @@ bool emb_domain_runs(const struct emb_domain *d)
     return d->used && !d->dying && !d->shutdown && d->pause_count == 0;
 }
 
-static int add_shared_info(struct emb_machine *m, struct emb_domain *d)
+uint64_t emb_share_page(struct emb_machine *m, struct emb_domain *d)
 {
     for (uint32_t k = 0; k < m->config.node_count; k++) {
         uint32_t node = (d->config.node + k) % m->config.node_count;
@@ -42,16 +42,36 @@ static int add_shared_info(struct emb_machine *m, struct emb_domain *d)
         }
         struct emb_frame *f = emb_frame_at(m, mfn);
         f->owner = (uint16_t)(emb_slot(m, d) + 1);
-        f->flags |= EMB_F_ALLOCATED | EMB_F_XEN_HEAP;
+        f->flags |= EMB_F_ALLOCATED | EMB_F_XEN_HEAP | EMB_F_VALIDATED;
         f->count = 1;
-        d->xenheap_pages = 1;
-        d->shared_info = mfn;
+        f->type = EMB_T_WRITABLE;       /* and so it never becomes a table */
+        f->type_count = 1;
+        d->xenheap_pages++;
         if (m->contents) {
             memset(emb_bytes(m, mfn), 0, FS_PAGE_BYTES);
         }
-        return 0;
+        return mfn;
     }
-    return -ENOMEM;
+    return FS_FRAME_NONE;
+}
+
+/* Nobody has a reference any more. */
+static void unshare_page(struct emb_machine *m, uint64_t mfn)
+{
+    emb_frame_at(m, mfn)->type_count--;
+    emb_heap_free(m, mfn);
+}
+
+/* The domain's own reference; false: it was dropped before, by the guest. */
+static bool drop_shared(struct emb_machine *m, uint64_t mfn)
+{
+    struct emb_frame *f = emb_frame_at(m, mfn);
+    if (!(f->flags & EMB_F_ALLOCATED)) {
+        return false;
+    }
+    f->flags &= (uint8_t)~EMB_F_ALLOCATED;
+    emb_put_page(m, mfn);
+    return true;
 }
 
 struct emb_domain *emb_domain_new(struct emb_machine *m, const struct emb_domain_config *c, int *rc)
@@ -72,11 +92,13 @@ struct emb_domain *emb_domain_new(struct emb_machine *m, const struct emb_domain
         uint64_t r = emb_random(&m->rng);
         memcpy(d->uuid + i, &r, 8);
     }
-    *rc = add_shared_info(m, d);
-    if (*rc) {
+    uint64_t shared_info = emb_share_page(m, d);
+    if (shared_info == FS_FRAME_NONE) {
         d->used = false;
         return NULL;
     }
+    d->shared_info = shared_info;
+    *rc = 0;
     return d;
 }
 
@@ -114,8 +136,11 @@ void emb_domain_last_page(struct emb_machine *m, struct emb_domain *d)
     emb_p2m_destroy(m, d);
     emb_guest_free(m, d);
     if (d->shared_info) {
-        emb_heap_free(m, d->shared_info);
+        unshare_page(m, d->shared_info);
         d->shared_info = 0;
+    }
+    while (d->core && d->core->gnttab.frames > 0) {
+        unshare_page(m, d->core->gnttab.shared[--d->core->gnttab.frames]);
     }
     if (d->core && emb_core_has_threads(d)) {
         d->core->orphan = true;         /* its vCPU threads leave first */
@@ -156,6 +181,7 @@ void emb_domain_kill(struct emb_machine *m, struct emb_domain *d)
     }
     __atomic_store_n(&d->dying, true, __ATOMIC_SEQ_CST);
     emb_vcpus_wake(d);
+    emb_gnttab_release(m, d);
     drop_holds(m, d);
     for (uint32_t i = 0; i < d->vcpu_count; i++) {
         emb_destroy_ldt(m, &d->vcpus[i]);
@@ -169,15 +195,16 @@ void emb_domain_kill(struct emb_machine *m, struct emb_domain *d)
         emb_put_alloc_ref(m, mfn);
         emb_put_page(m, mfn);
     }
-    if (!d->used) {
+    /* Any of these may be the last page, with which the domain goes. */
+    for (uint32_t i = 0; d->used && d->core && i < d->core->gnttab.frames; i++) {
+        (void)drop_shared(m, d->core->gnttab.shared[i]);
+    }
+    if (!d->used || !d->shared_info) {
         return;
     }
-    struct emb_frame *f = emb_frame_at(m, d->shared_info);
-    if (f->flags & EMB_F_ALLOCATED) {
-        f->flags &= (uint8_t)~EMB_F_ALLOCATED;
-        emb_put_page(m, d->shared_info);        /* the last one, unless somebody maps a frame still */
-    } else if (d->tot_pages == 0 && d->xenheap_pages == 0) {
-        emb_domain_last_page(m, d);             /* a guest that had given back everything, even this */
+    /* The last one, unless somebody maps a frame still; else a guest that had given back everything, even this. */
+    if (!drop_shared(m, d->shared_info) && d->tot_pages == 0 && d->xenheap_pages == 0) {
+        emb_domain_last_page(m, d);
     }
 }
 

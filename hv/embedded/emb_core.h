@@ -1,7 +1,7 @@
 /*
  * emb_core.h - the inside of core domains (private to hv/embedded/).
  *
- * Owns: struct emb_core.  It lies in the arena; host mappings of the direct map belong to
+ * Owns: struct emb_core, with the grant table and the runstates.  It lies in the arena; host mappings of the direct map belong to
  * the one process that runs the guest (host_pid).
  */
 #ifndef FRAMESHIFT_EMB_CORE_H
@@ -30,11 +30,20 @@ struct emb_tlb_entry {
     bool write, dirty, user;
 };
 
+struct emb_runstate {                   /* vcpu_runstate_info, as of its last change */
+    int state;                          /* RUNSTATE_* */
+    uint64_t since_ns, time_ns[4];
+};
+
 struct emb_core_vcpu {
     int32_t pid, tid;                   /* the thread that is it; 0 none */
     uint32_t parked;                    /* futex word: 1 while it cannot touch memory */
     uint32_t in_machine;                /* set while its thread is inside a call of the machine */
     bool blocked;
+    struct emb_runstate runstate;
+    uint64_t runstate_at;               /* registered area: an address of the direct map; 0 none */
+    bool runstate_due;                  /* it runs again, and the area does not say so yet */
+    uint64_t singleshot_ns, periodic_ns, period_ns;     /* system time of the next event; 0 off */
     uint64_t info_mfn;                  /* registered vcpu_info; 0: shared_info's */
     uint32_t info_offset;
     uint32_t tlb_seq;                   /* bumped by a flush from anywhere */
@@ -44,6 +53,31 @@ struct emb_core_vcpu {
 #define EMB_KEYS 8u
 struct emb_key {                        /* what a guest would write into xenstore; zero-terminated, hostile */
     char key[24], value[40];
+};
+
+/* ---- grants: gnttab.c ---- */
+#define EMB_GNT_FRAMES_MAX 4u           /* Xen's gnttab_max_frames, which is 64 by default */
+#define EMB_GNT_FRAME_REFS 512u         /* 8-byte entries: version 1 */
+#define EMB_GNT_REFS (EMB_GNT_FRAMES_MAX * EMB_GNT_FRAME_REFS)
+#define EMB_MAPTRACK_MAX 1024u
+#define EMB_PIN_MAX 128u                /* of one kind on one reference: Xen's counters have 8 bits */
+enum emb_pin { EMB_PIN_HSTR, EMB_PIN_HSTW, EMB_PIN_DEVR, EMB_PIN_DEVW, EMB_PIN_KINDS };
+struct emb_active {                     /* a reference in use: what it led to when the first user took it */
+    uint64_t mfn;
+    uint16_t domid;
+    uint8_t pin[EMB_PIN_KINDS];
+};
+struct emb_maptrack {                   /* by handle, of the mapper */
+    uint16_t domid;                     /* granter */
+    uint32_t ref;
+    uint32_t flags;                     /* GNTMAP_*; without host_map and device_map: free */
+};
+struct emb_gnttab {
+    bool maps;                          /* it has mapped a grant at some time */
+    uint32_t frames;
+    uint64_t shared[EMB_GNT_FRAMES_MAX];        /* mfns of the Xen heap, shared with the domain */
+    struct emb_active active[EMB_GNT_REFS];
+    struct emb_maptrack maptrack[EMB_MAPTRACK_MAX];
 };
 
 struct emb_core {
@@ -59,6 +93,7 @@ struct emb_core {
     emb_step_fn step;
     void *step_arg;
     struct emb_port ports[EMB_PORTS];
+    struct emb_gnttab gnttab;
     struct emb_core_vcpu vcpus[EMB_VCPUS_MAX];
 };
 
@@ -90,6 +125,7 @@ void emb_machine_begin(struct emb_domain *d, uint32_t vcpu);
 void emb_machine_end(struct emb_domain *d, uint32_t vcpu);
 
 /* hypercall.c */
+struct vcpu_info;
 struct emb_hcall {
     struct emb_machine *m;
     struct emb_domain *d;
@@ -108,6 +144,33 @@ long emb_hc_set_gdt(struct emb_hcall *h);
 long emb_hc_sched(struct emb_hcall *h);
 long emb_hc_vcpu(struct emb_hcall *h);
 long emb_hc_event(struct emb_hcall *h);
+long emb_hc_grant(struct emb_hcall *h);
+/* hc_mmu.c: the L1 frame that serves va under that root; 0 none. */
+uint64_t emb_l1_of(struct emb_machine *m, uint64_t root, uint64_t va);
+struct vcpu_info *emb_vcpu_info(struct emb_machine *m, const struct emb_domain *d, uint32_t vcpu);
+/* Any reason but suspend: it goes no further, and the toolstack sees why. */
+void emb_shutdown(struct emb_hcall *h, uint32_t reason);
 void emb_port_raise(struct emb_machine *m, struct emb_domain *d, uint32_t port);
+void emb_virq_raise(struct emb_machine *m, struct emb_domain *d, uint32_t virq, uint32_t vcpu);
+
+/* runstate.c; the lock is held */
+uint64_t emb_now(const struct emb_machine *m);          /* system time */
+void emb_runstate_start(const struct emb_machine *m, struct emb_domain *d);
+/* Whatever changed what a vCPU of d does calls it: the time until now is booked, areas are written. */
+void emb_runstate_sync(const struct emb_machine *m, struct emb_domain *d);
+void emb_timers_run(struct emb_machine *m, struct emb_domain *d);
+
+/* gnttab.c; the lock is held.  Results are GNTST_* where they are int16_t. */
+int emb_gnttab_grow(struct emb_machine *m, struct emb_domain *d, uint32_t frames);
+/* Entry of a reference in the shared table: 0, GNTST_bad_gntref, or GNTST_general_error where nothing can have been granted. */
+int16_t emb_gnt_find(struct emb_machine *m, struct emb_domain *granter, uint32_t ref, uint32_t **entry, struct emb_active **act);
+/* A use more of it by domain `by`: checks, marks reading/writing, finds the frame.  Takes no reference on the frame. */
+int16_t emb_gnt_pin(struct emb_machine *m, struct emb_domain *granter, uint32_t ref, uint16_t by, uint32_t kinds, bool mapping);
+void emb_gnt_unpin(struct emb_machine *m, struct emb_domain *granter, uint32_t ref, uint32_t kinds);
+uint32_t emb_gnt_kinds(uint32_t flags);                  /* of GNTMAP_*: bits 1 << EMB_PIN_* */
+bool emb_gnt_in_use(const struct emb_active *a);
+uint64_t emb_gnt_frame(const uint32_t *entry);          /* as the guest has it now */
+/* The domain dies: what it mapped of others. */
+void emb_gnttab_release(struct emb_machine *m, struct emb_domain *d);
 
 #endif

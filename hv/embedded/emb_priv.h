@@ -281,6 +281,8 @@ void emb_dirty_mark(struct emb_machine *m, struct emb_domain *d, uint64_t gfn);
 
 /* domain.c */
 struct emb_domain *emb_domain_new(struct emb_machine *m, const struct emb_domain_config *c, int *rc);
+/* A zeroed frame of Xen's heap that the domain may map, of type writable for ever: FS_FRAME_NONE without memory. */
+uint64_t emb_share_page(struct emb_machine *m, struct emb_domain *d);
 void emb_domain_kill(struct emb_machine *m, struct emb_domain *d);
 void emb_domain_last_page(struct emb_machine *m, struct emb_domain *d);
 int emb_hold(struct emb_machine *m, struct emb_domain *d, const struct emb_held *h);       /* takes the references */

@@ -3,7 +3,7 @@
  *
  * Owns: nothing; reads only.
  * Ground truth of references: pins, the entries of validated tables, vCPU roots, GDTs, mapped
- * LDT pages, holds, foreign mappings.  Of frames: free lists, nodes, page lists, HAP p2ms.
+ * LDT pages, holds, foreign mappings, handles of device mappings, pages that Xen shares.  Of frames: free lists, nodes, page lists, HAP p2ms.
  * Checks:
  *  F1 free lists and states agree: every free frame in exactly one aligned buddy of its node,
  *     node counters right, overwritten bytes of free frames untouched since;
@@ -11,7 +11,8 @@
  *  F3 count and type_count are the sums of the ground truth; a type count needs VALIDATED;
  *  F4 entries of a validated table are ones that validation would accept;
  *  F5 the M2P of a HAP domain's frame and its p2m agree; extents are aligned;
- *  F6 frames that are free or offlined have no owner, references, type or M2P.
+ *  F6 frames that are free or offlined have no owner, references, type or M2P;
+ *  F7 the uses of a grant are the handles of those who use it.
  * Lock order: takes the machine's lock.
  * Cost: near linear in RAM: 8 bytes of scratch a frame, one pass over every table.
  */
@@ -19,7 +20,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "emb_core.h"
 #include "emb_guest.h"
+
+#include <xen/xen.h>
+#include <xen/grant_table.h>
 
 struct fsck {
     struct emb_machine *m;
@@ -145,9 +150,59 @@ static void add_vcpus(struct fsck *c, const struct emb_domain *d)
     }
 }
 
-static void add_domain(struct fsck *c, const struct emb_domain *d)
+/* F7: uses of its references by the handles of all domains. */
+static void check_pins(struct fsck *c, struct emb_domain *d, uint16_t *pins)
+{
+    memset(pins, 0, EMB_GNT_REFS * EMB_PIN_KINDS * sizeof(pins[0]));
+    for (uint32_t i = 0; i < EMB_DOMAINS_MAX; i++) {
+        const struct emb_domain *by = &c->m->domains[i];
+        for (uint32_t k = 0; by->used && by->core && k < EMB_MAPTRACK_MAX; k++) {
+            const struct emb_maptrack *t = &by->core->gnttab.maptrack[k];
+            if (!t->flags || t->domid != d->domid) {
+                continue;
+            }
+            uint32_t kind = t->flags & GNTMAP_readonly ? EMB_PIN_HSTR : EMB_PIN_HSTW;
+            pins[t->ref * EMB_PIN_KINDS + kind] = (uint16_t)(pins[t->ref * EMB_PIN_KINDS + kind] + !!(t->flags & GNTMAP_host_map));
+            kind += EMB_PIN_DEVR - EMB_PIN_HSTR;
+            pins[t->ref * EMB_PIN_KINDS + kind] = (uint16_t)(pins[t->ref * EMB_PIN_KINDS + kind] + !!(t->flags & GNTMAP_device_map));
+            if (t->flags & GNTMAP_device_map) {
+                add(c, d->core->gnttab.active[t->ref].mfn, 1, !(t->flags & GNTMAP_readonly));
+            }
+            if (d->core->gnttab.active[t->ref].domid != by->domid) {
+                fault(c, "domain %u uses grant %u of domain %u, which says domain %u does", by->domid, t->ref, d->domid,
+                      d->core->gnttab.active[t->ref].domid);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < EMB_GNT_REFS * EMB_PIN_KINDS; i++) {
+        uint8_t pin = d->core->gnttab.active[i / EMB_PIN_KINDS].pin[i % EMB_PIN_KINDS];
+        if (pin != pins[i]) {
+            fault(c, "domain %u: grant %u counts %u uses of kind %u, the handles say %u", d->domid, i / EMB_PIN_KINDS, pin, i % EMB_PIN_KINDS, pins[i]);
+        }
+    }
+}
+
+static void add_shared(struct fsck *c, struct emb_domain *d)
+{
+    if (d->shared_info) {
+        add(c, d->shared_info, 0, 1);
+    }
+    for (uint32_t i = 0; d->core && i < d->core->gnttab.frames; i++) {
+        add(c, d->core->gnttab.shared[i], 0, 1);
+    }
+    uint16_t *pins = d->core ? malloc(EMB_GNT_REFS * EMB_PIN_KINDS * sizeof(*pins)) : NULL;
+    if (pins) {
+        check_pins(c, d, pins);
+    } else if (d->core) {
+        fault(c, "no memory for the check of grants");
+    }
+    free(pins);
+}
+
+static void add_domain(struct fsck *c, struct emb_domain *d)
 {
     add_vcpus(c, d);
+    add_shared(c, d);
     for (uint32_t i = 0; i < d->held_count; i++) {
         add(c, d->held[i].mfn, 1, d->held[i].writable);
     }

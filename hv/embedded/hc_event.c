@@ -33,12 +33,28 @@ void emb_port_raise(struct emb_machine *m, struct emb_domain *d, uint32_t port)
     if (__atomic_load_n(&s->evtchn_mask[port / 64], __ATOMIC_SEQ_CST) & bit) {
         return;
     }
-    struct vcpu_info *info = v->info_mfn ? (struct vcpu_info *)(void *)(emb_bytes(m, v->info_mfn) + v->info_offset)
-                                         : &s->vcpu_info[d->core->ports[port].vcpu];
+    struct vcpu_info *info = emb_vcpu_info(m, d, d->core->ports[port].vcpu);
     __atomic_fetch_or(&info->evtchn_pending_sel, 1ull << port / 64, __ATOMIC_SEQ_CST);
     __atomic_store_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
     v->blocked = false;
+    emb_runstate_sync(m, d);
     emb_vcpus_wake(d);
+}
+
+/* Virqs that each vCPU has of its own; the others are one for the domain. */
+static bool of_each_vcpu(uint32_t virq)
+{
+    return virq == VIRQ_TIMER || virq == VIRQ_DEBUG || virq == VIRQ_XENOPROF || virq == VIRQ_XENPMU;
+}
+
+void emb_virq_raise(struct emb_machine *m, struct emb_domain *d, uint32_t virq, uint32_t vcpu)
+{
+    for (uint32_t i = 1; i < EMB_PORTS; i++) {
+        const struct emb_port *p = &d->core->ports[i];
+        if (p->state == EVTCHNSTAT_virq && p->remote_port == virq && p->vcpu == vcpu) {
+            emb_port_raise(m, d, i);
+        }
+    }
 }
 
 static int free_port(struct emb_core *core, uint32_t *port)
@@ -182,7 +198,7 @@ static int bind_vcpu(struct emb_hcall *h, const struct evtchn_bind_vcpu *e)
     if (e->vcpu >= h->d->vcpu_count) {
         return -ENOENT;
     }
-    if (!p || p->state == EVTCHNSTAT_ipi) {
+    if (!p || p->state == EVTCHNSTAT_ipi || (p->state == EVTCHNSTAT_virq && of_each_vcpu(p->remote_port))) {
         return -EINVAL;
     }
     p->vcpu = (uint8_t)e->vcpu;

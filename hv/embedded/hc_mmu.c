@@ -214,18 +214,21 @@ static int flush_as_asked(struct emb_hcall *h, uint64_t va, uint64_t flags)
     return 0;
 }
 
+uint64_t emb_l1_of(struct emb_machine *m, uint64_t root, uint64_t va)
+{
+    uint64_t mfn = root;
+    for (unsigned level = 4; level > 1 && mfn != 0; level--) {
+        uint64_t e = emb_is_ram(m, mfn) ? emb_table(m, mfn)[va >> (12 + 9 * (level - 1)) & 511] : 0;
+        mfn = e & EMB_PTE_P ? emb_pte_mfn(e) : 0;
+    }
+    return mfn;
+}
+
 long emb_hc_update_va(struct emb_hcall *h)
 {
-    uint64_t va = h->a[0], mfn = h->d->vcpus[h->vcpu].cr3;
-    for (unsigned level = 4; level > 1; level--) {
-        if (!mfn || !emb_is_ram(h->m, mfn)) {
-            return -EINVAL;
-        }
-        uint64_t e = emb_table(h->m, mfn)[va >> (12 + 9 * (level - 1)) & 511];
-        if (!(e & EMB_PTE_P)) {
-            return -EINVAL;
-        }
-        mfn = emb_pte_mfn(e);
+    uint64_t va = h->a[0], mfn = emb_l1_of(h->m, h->d->vcpus[h->vcpu].cr3, va);
+    if (mfn == 0) {
+        return -EINVAL;
     }
     uint32_t index = (uint32_t)(va >> FS_PAGE_SHIFT) & 511;
     int rc = emb_mmu_update(h->m, h->d, (mfn << FS_PAGE_SHIFT) + index * 8, h->a[1]);

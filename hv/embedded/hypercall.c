@@ -75,6 +75,7 @@ static long dispatch(struct emb_hcall *h, unsigned nr)
     case __HYPERVISOR_sched_op: return emb_hc_sched(h);
     case __HYPERVISOR_vcpu_op: return emb_hc_vcpu(h);
     case __HYPERVISOR_event_channel_op: return emb_hc_event(h);
+    case __HYPERVISOR_grant_table_op: return emb_hc_grant(h);
     case __HYPERVISOR_console_io: return hc_console(h);
     case __HYPERVISOR_xen_version: return hc_version(h);
     default: return -ENOSYS;
@@ -96,6 +97,9 @@ long emb_hypercall(struct emb_machine *m, uint16_t domid, uint32_t vcpu, unsigne
     emb_machine_begin(d, vcpu);
     emb_lock(m);
     struct emb_hcall h = { m, d, vcpu, args };
+    d->core->vcpus[vcpu].blocked = false;       /* without a thread it left its block at once */
+    emb_timers_run(m, d);
+    emb_runstate_sync(m, d);
     rc = dispatch(&h, nr);
     emb_unlock(m);
     emb_machine_end(d, vcpu);

@@ -5,7 +5,7 @@
  * and the membership in its domain's page list.
  * Invariants (recomputed by emb_fsck()):
  *  I1 count = ALLOCATED + pins + references by validated entries, vCPU roots, GDTs,
- *     mapped LDT pages, held records, grants in use and foreign mappings;
+ *     mapped LDT pages, held records, grants in use, handles of device mappings and foreign mappings;
  *  I2 type_count = those of them that need the type; while it is not 0 the type does
  *     not change (exclusive types), and a table is VALIDATED: all its entries hold references;
  *  I3 a frame whose count falls to 0 is freed that instant, whatever mark it bears:
@@ -107,7 +107,7 @@ void emb_put_page(struct emb_machine *m, uint64_t mfn)
     }
     struct emb_domain *d = emb_owner(m, f);
     ASSERT(d);
-    ASSERT_CMP(f->type_count, ==, 0);
+    ASSERT(f->type_count == 0 || (f->flags & EMB_F_XEN_HEAP));
     if (f->flags & EMB_F_XEN_HEAP) {
         d->xenheap_pages--;             /* Xen still uses it: it goes with the domain */
     } else {
@@ -132,6 +132,18 @@ void emb_put_alloc_ref(struct emb_machine *m, uint64_t mfn)
 
 /* ---- type references ----------------------------------------------------- */
 
+/* No TLB may write what becomes a table: its owner's, or that of a domain which had it by a grant and lost the entry without a flush. */
+static void flush_writers(struct emb_machine *m, struct emb_domain *owner)
+{
+    emb_tlb_flush(owner, UINT64_MAX);
+    for (uint32_t i = 0; i < EMB_DOMAINS_MAX; i++) {
+        struct emb_domain *d = &m->domains[i];
+        if (d != owner && d->used && d->core && d->core->gnttab.maps) {
+            emb_tlb_flush(d, UINT64_MAX);
+        }
+    }
+}
+
 int emb_get_type(struct emb_machine *m, uint64_t mfn, enum emb_type type)
 {
     struct emb_frame *f = emb_frame_at(m, mfn);
@@ -145,7 +157,7 @@ int emb_get_type(struct emb_machine *m, uint64_t mfn, enum emb_type type)
     }
     if (f->type != type) {
         if (f->owner && f->type == EMB_T_WRITABLE) {
-            emb_tlb_flush(emb_owner(m, f), UINT64_MAX);         /* no TLB may write what becomes a table */
+            flush_writers(m, emb_owner(m, f));
         }
         f->type = (uint8_t)type;
         f->flags &= (uint8_t)~EMB_F_VALIDATED;

@@ -1,7 +1,7 @@
 /*
  * test_emb_prop.c - random and hostile calls, the machine's own check after every few.
  *
- * A guest kernel and a tool call with numbers that are often right, often slightly wrong and sometimes
+ * Two guest kernels, which grant each other memory, and a tool call with numbers that are often right, often slightly wrong and sometimes
  * nonsense.  Whatever they say: no crash, no count wrong, no other guest's byte touched.  A failure prints its seed;
  * SEEDS and STEPS in the environment make it longer.
  */
@@ -20,6 +20,7 @@
 #include <xen/memory.h>
 #include <xen/vcpu.h>
 #include <xen/event_channel.h>
+#include <xen/grant_table.h>
 
 #include "embedded/core.h"
 
@@ -29,11 +30,12 @@
 struct world {
     struct emb_machine *m;
     struct hv_backend *be;
-    uint16_t core, pv, hap;
-    struct emb_core_boot boot;
+    uint16_t core, peer, pv, hap;       /* core is the kernel whose turn it is */
+    struct emb_core_boot boot, peer_boot;
     uint64_t rng;
     void *maps[8];
     size_t map_count[8];
+    uint64_t mapped, unmapped, copied, died;    /* grant operations that succeeded: the hostile caller must get that far */
 };
 
 static uint64_t rnd(struct world *w)
@@ -54,13 +56,13 @@ static uint64_t number(const char *name, uint64_t otherwise)
 static uint64_t any_frame(struct world *w, uint16_t domid)
 {
     switch (rnd(w) % 8) {
-    case 0: return rnd(w) % (3 * NODE_PAGES + 100);
+    case 0: return rnd(w) % (4 * NODE_PAGES + 100);
     case 1: return rnd(w);
     default: break;
     }
     struct hv_frame f;
     for (int i = 0; i < 64; i++) {
-        uint64_t mfn = rnd(w) % (3 * NODE_PAGES);
+        uint64_t mfn = rnd(w) % (4 * NODE_PAGES);
         struct mfn_range one = { mfn_make(mfn), mfn_make(mfn + 1) };
         if (w->be->ops->frames(w->be, one, &f, NULL) == FS_OK && f.owner == HV_FRAME_DOMAIN && f.domid == domid) {
             return mfn;
@@ -147,13 +149,116 @@ static void hostile_rest(struct world *w)
     switch (rnd(w) % 5) {
     case 0: (void)hc(w, __HYPERVISOR_event_channel_op, rnd(w) % 16, at, 0, 0); break;
     case 1: (void)hc(w, __HYPERVISOR_set_gdt, at, rnd(w) % 2 ? rnd(w) % 1024 : rnd(w), 0, 0); break;
-    case 2:
-        if (rnd(w) % 4 == 0) {
-            (void)hc(w, __HYPERVISOR_vcpu_op, VCPUOP_register_vcpu_info, rnd(w) % 3, at, 0);
+    case 2: {
+        unsigned op = (unsigned)(rnd(w) % 14);
+        if (op == VCPUOP_register_runstate_memory_area && rnd(w) % 4) {
+            junk[0] = (uint64_t)(uintptr_t)w->boot.direct + rnd(w) % (PAGES * 4096);
+        }
+        if (op != VCPUOP_register_vcpu_info || rnd(w) % 4 == 0) {       /* each takes a frame for ever */
+            (void)hc(w, __HYPERVISOR_vcpu_op, op, rnd(w) % 3, at, 0);
         }
         break;
+    }
     case 3: (void)emb_vcpu_write(w->m, w->core, (uint32_t)rnd(w) % 2, rnd(w) % 2, (uint64_t)(uintptr_t)w->boot.direct + (w->boot.first_free + rnd(w) % 64) * 4096, &byte, 1, &fault); break;
     default: (void)hc(w, (unsigned)rnd(w) % 48, rnd(w), rnd(w), rnd(w), rnd(w)); break;
+    }
+}
+
+/* ---- grants -------------------------------------------------------------- */
+
+#define TABLE_PFN (PAGES - 1)           /* where a kernel would like its table to be */
+
+/* Map some frame of the table and write an entry, which may be a lie in every field. */
+static void hostile_entry(struct world *w)
+{
+    uint64_t frames[8] = { 0 }, va = (uint64_t)(uintptr_t)w->boot.direct + TABLE_PFN * 4096, fault;
+    struct gnttab_setup_table s = { .dom = rnd(w) % 8 ? DOMID_SELF : w->peer, .nr_frames = 1 + (uint32_t)rnd(w) % (rnd(w) % 8 ? 1 : 6) };
+    set_xen_guest_handle(s.frame_list, frames);
+    (void)hc(w, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (uint64_t)(uintptr_t)&s, 1, 0);
+    (void)hc(w, __HYPERVISOR_update_va_mapping, va, frames[0] << 12 | 3, UVMF_INVLPG | UVMF_ALL, 0);
+    grant_entry_v1_t e = { .domid = rnd(w) % 8 ? (rnd(w) % 4 ? w->peer : w->core) : (domid_t)rnd(w), .frame = (uint32_t)any_frame(w, w->core) };
+    e.flags = (uint16_t)(rnd(w) % 4 ? GTF_permit_access | (rnd(w) % 4 ? 0 : GTF_readonly) : rnd(w));
+    (void)emb_vcpu_write(w->m, w->core, 0, false, va + rnd(w) % 8 * sizeof(e), &e, sizeof(e), &fault);
+    (void)emb_vcpu_write(w->m, w->core, 1, false, va + rnd(w) % 8 * sizeof(e), &e, rnd(w) % 4 ? 2 : sizeof(e), &fault);
+}
+
+static uint64_t any_address(struct world *w)
+{
+    switch (rnd(w) % 8) {
+    case 0: return rnd(w);
+    case 1: return any_frame(w, w->core) << 12 | rnd(w) % 4096;
+    case 2: case 3: return any_frame(w, w->core) << 12 | rnd(w) % 512 * 8;
+    default: return (uint64_t)(uintptr_t)w->boot.direct + rnd(w) % PAGES * 4096;
+    }
+}
+
+static void hostile_copy(struct world *w)
+{
+    struct gnttab_copy c[2] = { { .status = 0 } };
+    for (int i = 0; i < 2; i++) {
+        for (int side = 0; side < 2; side++) {
+            struct gnttab_copy_ptr *p = side ? &c[i].dest : &c[i].source;
+            bool gref = rnd(w) % 2;
+            p->domid = gref && rnd(w) % 8 ? w->peer : rnd(w) % 8 ? DOMID_SELF : (domid_t)rnd(w);
+            p->offset = (uint16_t)(rnd(w) % 8 ? rnd(w) % 2048 : rnd(w));
+            p->u.gmfn = gref ? rnd(w) % 9 : any_frame(w, w->core);
+            c[i].flags = (uint16_t)(c[i].flags | (gref ? (side ? GNTCOPY_dest_gref : GNTCOPY_source_gref) : 0));
+        }
+        c[i].len = (uint16_t)(rnd(w) % 8 ? rnd(w) % 2048 : rnd(w));
+    }
+    (void)hc(w, __HYPERVISOR_grant_table_op, GNTTABOP_copy, (uint64_t)(uintptr_t)c, 2, 0);
+    w->copied += (uint64_t)((c[0].len && c[0].status == GNTST_okay) + (c[1].len && c[1].status == GNTST_okay));
+}
+
+static void hostile_grant(struct world *w)
+{
+    uint64_t junk[40];
+    struct gnttab_map_grant_ref map[2];
+    struct gnttab_unmap_grant_ref unmap[2];
+    for (size_t i = 0; i < 40; i++) {
+        junk[i] = rnd(w) % 2 ? rnd(w) % 4 : rnd(w);
+    }
+    for (int i = 0; i < 2; i++) {
+        map[i] = (struct gnttab_map_grant_ref){ .host_addr = any_address(w), .ref = (uint32_t)rnd(w) % 9, .dom = rnd(w) % 8 ? w->peer : w->core };
+        map[i].flags = rnd(w) % 4 ? GNTMAP_host_map | (uint32_t)(rnd(w) % 2 * GNTMAP_readonly) : (uint32_t)rnd(w);
+        map[i].flags |= map[i].host_addr >> 40 ? 0 : GNTMAP_contains_pte;
+        unmap[i] = (struct gnttab_unmap_grant_ref){ .host_addr = rnd(w) % 4 ? any_address(w) : 0, .handle = (uint32_t)rnd(w) % 12 };
+        unmap[i].dev_bus_addr = rnd(w) % 2 ? 0 : any_frame(w, w->peer) << 12;
+        map[i].status = unmap[i].status = 99;
+    }
+    switch (rnd(w) % 6) {
+    case 0: hostile_entry(w); break;
+    case 1: case 2: (void)hc(w, __HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, (uint64_t)(uintptr_t)map, 1 + rnd(w) % 2, 0); break;
+    case 3: (void)hc(w, __HYPERVISOR_grant_table_op, GNTTABOP_unmap_grant_ref, (uint64_t)(uintptr_t)unmap, 1 + rnd(w) % 2, 0); break;
+    case 4: hostile_copy(w); break;
+    default: (void)hc(w, __HYPERVISOR_grant_table_op, rnd(w) % 16, rnd(w) % 8 ? (uint64_t)(uintptr_t)junk : rnd(w), rnd(w) % 4, 0); break;
+    }
+    w->mapped += (uint64_t)((map[0].status == GNTST_okay) + (map[1].status == GNTST_okay));
+    w->unmapped += (uint64_t)((unmap[0].status == GNTST_okay) + (unmap[1].status == GNTST_okay));
+}
+
+static void make_core(struct world *w, uint16_t *domid, struct emb_core_boot *boot)
+{
+    struct emb_core_config k = { .name = "core", .pages = PAGES, .vcpus = 2, .node = 0 };
+    assert_int_equal(emb_core_create(w->m, &k, domid), 0);
+    assert_int_equal(emb_core_boot(w->m, *domid, boot), 0);
+}
+
+/* The other kernel's turn, sometimes; seldom one dies, with what it granted and what it mapped. */
+static void turn(struct world *w)
+{
+    if (rnd(w) % 2) {
+        uint16_t domid = w->core;
+        struct emb_core_boot boot = w->boot;
+        w->core = w->peer;
+        w->boot = w->peer_boot;
+        w->peer = domid;
+        w->peer_boot = boot;
+    }
+    if (rnd(w) % 700 == 0) {
+        (void)emb_domain_destroy(w->m, w->peer);
+        make_core(w, &w->peer, &w->peer_boot);
+        w->died++;
     }
 }
 
@@ -187,7 +292,7 @@ static void tool_acts(struct world *w)
     struct hv_copy cp = { mfn_make(any_frame(w, w->core)), one };
     size_t done;
     bool held;
-    uint64_t calls, start = rnd(w) % (3 * NODE_PAGES);
+    uint64_t calls, start = rnd(w) % (4 * NODE_PAGES);
     struct mfn_range range = { mfn_make(start), mfn_make(start + 1 + rnd(w) % 4) };
     struct hv_pin pin = { one, (uint8_t)(rnd(w) % 6) };
     switch (rnd(w) % 11) {
@@ -217,15 +322,14 @@ static void tool_acts(struct world *w)
 
 static void world_make(struct world *w, uint64_t seed)
 {
-    struct emb_config c = { .nodes = { { NODE_PAGES, 0 }, { NODE_PAGES, 50 }, { NODE_PAGES, 0 } }, .node_count = 3, .seed = seed, .anon_pages = 2 };
-    struct emb_core_config k = { .name = "core", .pages = PAGES, .vcpus = 2, .node = 0 };
+    struct emb_config c = { .nodes = { { 2 * NODE_PAGES, 0 }, { NODE_PAGES, 50 }, { NODE_PAGES, 0 } }, .node_count = 3, .seed = seed, .anon_pages = 2 };
     struct emb_domain_config p = { .kind = HV_DOMAIN_PV, .name = "pv", .pages = 1024, .vcpus = 1, .seed = seed, .node = 1 };
     struct emb_domain_config h = { .kind = HV_DOMAIN_HAP, .name = "hap", .pages = 700, .vcpus = 1, .seed = seed, .node = 2 };
     *w = (struct world){ .rng = seed };
     w->m = emb_machine_create(&c);
     w->be = emb_backend(w->m);
-    assert_int_equal(emb_core_create(w->m, &k, &w->core), 0);
-    assert_int_equal(emb_core_boot(w->m, w->core, &w->boot), 0);
+    make_core(w, &w->core, &w->boot);
+    make_core(w, &w->peer, &w->peer_boot);
     assert_int_equal(emb_domain_create(w->m, &p, &w->pv), 0);
     assert_int_equal(emb_domain_create(w->m, &h, &w->hap), 0);
     assert_int_equal(w->be->ops->set_max_pages(w->be, w->hap, 720, NULL), FS_OK);
@@ -235,11 +339,14 @@ static void no_call_breaks_the_machine(void **state)
 {
     (void)state;
     uint64_t seeds = number("SEEDS", 12), steps = number("STEPS", 3000), first = number("SEED", 1);
+    uint64_t mapped = 0, unmapped = 0, copied = 0, died = 0;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         struct world w;
         world_make(&w, seed);
         for (uint64_t step = 0; step < steps; step++) {
-            switch (rnd(&w) % 8) {
+            turn(&w);
+            switch (rnd(&w) % 10) {
+            case 8: case 9: hostile_grant(&w); break;
             case 0: hostile_memory_op(&w); break;
             case 1: case 2: case 3: hostile_mmu(&w); break;
             case 4: hostile_mmuext(&w); break;
@@ -258,11 +365,20 @@ static void no_call_breaks_the_machine(void **state)
         }
         w.be->ops->close(w.be);
         assert_int_equal(emb_domain_destroy(w.m, w.core), 0);
+        assert_int_equal(emb_fsck(w.m, stderr), 0);
+        assert_int_equal(emb_domain_destroy(w.m, w.peer), 0);
         assert_int_equal(emb_domain_destroy(w.m, w.hap), 0);
         assert_int_equal(emb_fsck(w.m, stderr), 0);
         assert_int_equal(emb_guest_check(w.m, w.pv, stderr), 0);
         emb_machine_destroy(w.m);
+        mapped += w.mapped;
+        unmapped += w.unmapped;
+        copied += w.copied;
+        died += w.died;
     }
+    print_message("grants mapped %llu, unmapped %llu, copied %llu; kernels that died %llu\n", (unsigned long long)mapped,
+                  (unsigned long long)unmapped, (unsigned long long)copied, (unsigned long long)died);
+    assert_true(seeds * steps < 30000 || (mapped > 0 && unmapped > 0 && copied > 0 && died > 0));
 }
 
 int main(void)
