@@ -37,6 +37,7 @@
 #define RESERVE_SLACK 32u           /* frames that may enter the range's share between the count and the stop */
 #define FIRST_ROUND_PAGES 4096u     /* with --max-blackout: small enough to learn from */
 #define LEAST_ROUND_PAGES 512u
+#define LDT_ROUNDS 2u               /* further stops for LDT pages that Xen held in the one before */
 
 /* Which low 16 bits of a frame number occur in a set: nearly every data page is rejected by one look, where a search a
  * page and set would be the longest part of choosing. */
@@ -80,6 +81,18 @@ static bool filter_may_have(const struct frame_filter *f, mfn_t m)
 static bool held_has(const struct held_list *h, mfn_t m)
 {
     return h->count > 0 && bsearch(&m, h->list, h->count, sizeof(m), mfn_order) != NULL;
+}
+
+/* The list stays sorted. */
+static void held_drop(struct held_list *h, mfn_t m)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < h->count; i++) {
+        if (!mfn_eq(h->list[i], m)) {
+            h->list[kept++] = h->list[i];
+        }
+    }
+    h->count = kept;
 }
 
 static fs_status_t held_add(struct pv_course *course, mfn_t m, uint64_t pfn, enum fs_reason reason)
@@ -681,6 +694,26 @@ out:
     return s;
 }
 
+/* An LDT page that Xen held in the stop of a round and has let go of since gets another one: a short stop, for all of them. */
+static bool again(struct pv_course *course, unsigned *tries)
+{
+    struct mover_result *r = course->result;
+    size_t kept = 0;
+    if (!pv_held_ldt(course->ctx, r, *tries < LDT_ROUNDS && course->ctx->options->max_blackout_ns == 0)) {
+        return false;
+    }
+    ++*tries;
+    for (size_t i = 0; i < r->blocker_count; i++) {
+        if (r->blockers[i].reason == FS_REASON_NONE) {
+            held_drop(&course->held, r->blockers[i].mfn);
+        } else {
+            r->blockers[kept++] = r->blockers[i];
+        }
+    }
+    r->blocker_count = kept;
+    return true;
+}
+
 static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
                            struct mover_result *result, struct fs_error *err)
 {
@@ -690,6 +723,7 @@ static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *
         return fs_fail(err, FS_REFUSED, "domain %u (%s) is %s and cannot answer a suspend: unpause it, or exclude it",
                        dom->domid, dom->name, dom->paused ? "paused" : "shut down");
     }
+    unsigned tries = 0;
     do {
         size_t moved = 0;
         course.limit_pages = next_limit(&course);
@@ -701,7 +735,7 @@ static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *
         if (s != FS_OK || (moved == 0 && !course.more)) {
             break;
         }
-    } while (course.more && !mover_interrupted(ctx));
+    } while ((course.more || again(&course, &tries)) && !mover_interrupted(ctx));
     if (s == FS_OK && mover_interrupted(ctx)) {
         s = fs_fail(err, FS_INTERRUPTED, "stopped by a signal between two suspends of domain %u", dom->domid);
     }

@@ -63,6 +63,9 @@ fs_status_t pv_hash_after(struct pv_job *job, const struct pv_hashes *h, uint64_
 /* ---- pv_held.c ---- */
 /* Blockers called "foreign-reference" get the name of what they look like. The guest runs. */
 void pv_held_name(const struct mover_ctx *ctx, uint16_t domid, struct mover_result *result);
+/* Which of the blockers called "foreign-reference" are LDT pages that Xen had mapped: they get that name.  With wait: then wait,
+ * shortly, until Xen has let go of one.  True: at least one is free now (its blocker's reason is FS_REASON_NONE).  The guest runs. */
+bool pv_held_ldt(const struct mover_ctx *ctx, struct mover_result *result, bool wait);
 
 /* ---- pv_journal.c: the round on disk ---- */
 struct pv_reserve_intent { uint64_t max_pages_before, count; };

@@ -167,6 +167,7 @@ const char *reason_advice(unsigned reason)
     case FS_REASON_EVTCHN_CONTROL: return "leaves with its guest: --evict";
     case FS_REASON_EVTCHN_SUSPECT: return "perhaps an event-channel page: try again, or --evict";
     case FS_REASON_GRANTED:        return "when the other side ends its I/O: try again, or --evict";
+    case FS_REASON_LDT:            return "when the guest's vCPU runs another process: try again, or --evict";
     case FS_REASON_FOREIGN_REF:    return "when its other holder lets go: try again, or --evict";
     case FS_REASON_NO_MOVER:       return "migrate or shut down this guest: frames of its kind cannot be moved";
     case FS_REASON_NOT_IN_P2M:     return "in no table of its guest: try again, or --evict";
@@ -197,6 +198,7 @@ bool reason_is_evictable(unsigned reason)
     case FS_REASON_EVTCHN_SUSPECT:
     case FS_REASON_GRANTED:
     case FS_REASON_FOREIGN_REF:
+    case FS_REASON_LDT:
     case FS_REASON_NOT_IN_P2M:
         return true;
     case FS_REASON_NONE:

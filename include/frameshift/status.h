@@ -78,6 +78,7 @@ enum fs_verdict {
     X(EVTCHN_SUSPECT,  "event-suspect",    LATER)   /* has the shape of one of the three above */ \
     X(GRANTED,         "granted",          LATER)   /* an active grant names it */   \
     X(FOREIGN_REF,     "foreign-reference", LATER)  /* the probe found another holder */ \
+    X(LDT,             "ldt",              LATER)   /* Xen has it mapped as descriptor table of a vCPU */ \
     X(NO_MOVER,        "no-mover",         NEVER)   /* e.g. 32-bit PV */             \
     X(NOT_IN_P2M,      "not-in-p2m",       LATER)   /* owned, but no pfn leads to it */ \
     X(GUEST_REFUSED,   "guest-refused",    LATER)   /* would not suspend */          \
