@@ -228,6 +228,16 @@ static int gfn_order(const void *a, const void *b)
     return x->gfn < y->gfn ? -1 : x->gfn > y->gfn;
 }
 
+/* A translated domain's frames are deduced from the M2P, and a frame of Xen's own may have any number there: before it is called
+ * a fault the machine is asked whose the frame is, where it can be. */
+static bool owns(const struct check *c, mfn_t mfn)
+{
+    struct hv_backend *be = c->hv->be;
+    struct hv_frame_refs refs = { 0 };
+    return be->ops->frame_refs == NULL || be->ops->frame_refs(be, &mfn, 1, &refs, NULL) != FS_OK || !refs.known ||
+           refs.domid == c->dom->domid;
+}
+
 static fs_status_t check_hap(struct check *c, struct fs_error *err)
 {
     struct gfn_list l = { .c = c };
@@ -240,7 +250,7 @@ static fs_status_t check_hap(struct check *c, struct fs_error *err)
         qsort(l.list, l.count, sizeof(*l.list), gfn_order);
     }
     for (size_t i = 1; i < l.count && s == FS_OK; i++) {
-        if (l.list[i].gfn == l.list[i - 1].gfn) {
+        if (l.list[i].gfn == l.list[i - 1].gfn && owns(c, l.list[i].mfn) && owns(c, l.list[i - 1].mfn)) {
             fault(c, l.list[i].mfn, l.list[i].gfn, "F5: gfn also claimed by frame %#" PRIx64, l.list[i - 1].mfn.n);
         }
     }
