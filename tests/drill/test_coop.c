@@ -165,10 +165,10 @@ static void recover_and_check(struct world *w, fs_status_t s, const char *what, 
 /* Backend call n fails, for every STRIDE-th n. */
 static void each_call_fails(void **state)
 {
-    uint64_t recovered = 0, whole = 0, runs = 0, stride = env_number("STRIDE", 13);
+    uint64_t recovered = 0, whole = 0, runs = 0, stride = env_number("STRIDE", 40);
     bool more = true;
     (void)state;
-    for (uint64_t n = 1; more; n += n < 30 ? 1 : stride) {
+    for (uint64_t n = 1; more; n += n < 12 ? 2 : stride) {
         struct world w;
         struct hv_report r = { 0 };
         struct fs_error err = { "" };
@@ -198,10 +198,10 @@ static void destroy_hook(void *arg, struct emb_machine *m, enum emb_op op, uint6
 /* The guest is destroyed before backend call n. */
 static void destroyed_at_each_call(void **state)
 {
-    uint64_t stride = env_number("STRIDE", 13);
+    uint64_t stride = env_number("STRIDE", 40);
     bool more = true;
     (void)state;
-    for (uint64_t n = 1; more; n += n < 20 ? 1 : stride) {
+    for (uint64_t n = 1; more; n += n < 12 ? 2 : stride) {
         struct world w;
         struct hv_report r = { 0 };
         struct hv_recover_report rr = { 0 };
@@ -250,7 +250,7 @@ static void interrupted_at_some_calls(void **state)
 {
     uint64_t interrupted = 0, recovered = 0;
     (void)state;
-    for (uint64_t n = 1; n < 200; n += 9) {
+    for (uint64_t n = 1; n < 200; n += 18) {
         struct world w;
         struct hv_report r = { 0 };
         struct fs_error err = { "" };
@@ -277,7 +277,7 @@ static void interrupted_at_some_calls(void **state)
 /* Hypercall n of the guest fails once. */
 static void each_hypercall_fails(void **state)
 {
-    uint64_t stride = env_number("STRIDE", 13), runs = 0, moved_less = 0;
+    uint64_t stride = env_number("STRIDE", 40), runs = 0, moved_less = 0;
     bool more = true;
     (void)state;
     for (uint64_t n = 1; more; n += n * 2 / stride + 1) {
@@ -353,11 +353,11 @@ static void kill_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t
 
 static void killed_at_each_call(void **state)
 {
-    uint64_t recovered = 0, kills = 0, stride = env_number("STRIDE", 13);
+    uint64_t recovered = 0, kills = 0, stride = env_number("STRIDE", 40);
     bool killed = true;
     pid_t self = getpid();
     (void)state;
-    for (uint64_t n = 1; killed; n += n < 30 ? 3 : stride * 2) {
+    for (uint64_t n = 1; killed; n += n < 30 ? 6 : stride * 2) {
         struct world w;
         struct emb_fault_plan plan = { .hook_call = n, .hook = kill_hook, .hook_arg = &self };
         world_make(&w, 9, 1 + (uint32_t)n % 2, SMALL_PAGES);
