@@ -78,6 +78,9 @@ static void finish(struct vm *vm, struct page *from, struct page *to)
     from->private = 0;
     page_clear_flags(from, MOVED_FLAGS | PG_UPTODATE);
     remove_migration_ptes(vm, from, to);
+    if (page_refs(to) == 1 && !page_mapped(to)) {       /* nobody but the caller: the owners went away meanwhile */
+        vm_count(vm, VMC_migrate_gone, 1);
+    }
     if (vm->lru != NULL) {
         lru_del(vm->lru, from);                 /* reclaim may have it in its hands instead: it puts it back, and the last reference frees it */
         lru_add(vm->lru, to);
