@@ -213,8 +213,12 @@ mm_status_t migrate_pages(struct vm *vm, struct migrate_item *items, size_t coun
 static mm_status_t compaction_move(void *ctx, struct page *from, struct page *to)
 {
     struct vm *vm = ctx;
-    mm_status_t status = move_page(vm, from, to, false);
+    mm_status_t status;
 
+    if (page_order(to) != 0) {                  /* a larger unit whose owner has not pinned it yet: nobody moves those */
+        return MM_EBUSY;
+    }
+    status = move_page(vm, from, to, false);
     if (status == MM_OK) {
         page_put(vm->mm, to);
     }

@@ -368,7 +368,8 @@ static void killed_at_each_call(void **state)
         world_end(&w);
     }
     print_message("killed at %llu different calls, %llu recoveries\n", (unsigned long long)kills, (unsigned long long)recovered);
-    assert_true(recovered > 10);
+    /* A kill before the first record of the journal, or after its last, leaves nothing to do. */
+    assert_true(kills >= 5 && recovered >= kills / 2);
 }
 
 int main(void)
