@@ -17,6 +17,7 @@
  * Layer: L3
  */
 #include "migrate.h"
+#include "hugetlb.h"
 #include "lru.h"
 #include "pagecache.h"
 #include "rmap.h"
@@ -215,6 +216,9 @@ static mm_status_t compaction_move(void *ctx, struct page *from, struct page *to
     struct vm *vm = ctx;
     mm_status_t status;
 
+    if (page_test(from, PG_HUGE) && page_order(to) == HUGE_ORDER) {
+        return hugetlb_replace_free(vm, from, to);
+    }
     if (page_order(to) != 0) {                  /* a larger unit whose owner has not pinned it yet: nobody moves those */
         return MM_EBUSY;
     }

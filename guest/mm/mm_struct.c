@@ -14,6 +14,7 @@
  */
 #include "vma.h"
 #include "anon_vma.h"
+#include "hugetlb.h"
 #include "lru.h"
 #include "pgtable.h"
 #include "slab.h"
@@ -32,7 +33,7 @@ const char *vm_counter_name(enum vm_counter c)
 /* ---- pages ---- */
 
 /* hooks.release (I2) */
-static void release(struct mm *mm, struct page *page)
+static bool release(struct mm *mm, struct page *page)
 {
     if (page_test(page, PG_LRU)) {
         lru_del(mm->vm->lru, page);
@@ -45,6 +46,7 @@ static void release(struct mm *mm, struct page *page)
         page_clear_flags(page, PG_ANON);
         anon_vma_put(mm->vm, a);
     }
+    return !page_test(page, PG_HUGE) || hugetlb_release(mm->vm, page);
 }
 
 void vm_lru_add(struct vm *vm, struct page *page)

@@ -62,8 +62,9 @@ enum migratetype {
 #define PG_RECLAIM   0x10000u                   /* free it when writing is done */
 #define PG_SWAPBACKED 0x20000u                  /* anonymous or shared memory: reclaim writes it to swap */
 #define PG_ISOLATED  0x40000u                   /* off its LRU list, in the hands of reclaim: nobody else puts it on one */
+#define PG_HUGE      0x80000u                   /* a huge page of the pool (hugetlb.h), free or in use */
 /* What somebody above the allocator must take back before the page is free: hooks.release */
-#define PG_RELEASE   (PG_LRU | PG_ANON)
+#define PG_RELEASE   (PG_LRU | PG_ANON | PG_HUGE)
 
 /* Lock letters: z = zone lock, o = the page's owner, a = atomic */
 struct page {

@@ -287,8 +287,8 @@ void page_put(struct mm *mm, struct page *p)
     if (refs > 1) {
         return;
     }
-    if (fs_unlikely(page_test(p, PG_RELEASE))) {        /* flags may have changed before the last but one reference went */
-        mm->hooks.release(mm, p);
+    if (fs_unlikely(page_test(p, PG_RELEASE)) && !mm->hooks.release(mm, p)) {   /* flags may have changed before the last but one reference went */
+        return;
     }
     z = mm_block_zone(mm, page_block(p));
     if (fs_likely(pcp_serves(order, word_type(w)))) {

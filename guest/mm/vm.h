@@ -17,6 +17,7 @@
 struct address_space;
 struct anon_vma;
 struct anon_vma_chain;
+struct hugetlb;
 struct kmem_cache;
 struct lru;
 struct pagecache;
@@ -44,7 +45,11 @@ struct swap;
     X(unmap_file)                                                                   \
     X(migrate_success)                                                              \
     X(migrate_fail)         /* attempts that ended as before */                     \
-    X(migrate_gone)         /* the owners went away while the page was moved */
+    X(migrate_gone)         /* the owners went away while the page was moved */     \
+    X(hugetlb_alloc)        /* huge pages that came to the pool */                  \
+    X(hugetlb_alloc_fail)   /* ... that memory did not give */                      \
+    X(hugetlb_free)         /* ... that went back to the allocator */               \
+    X(hugetlb_migrate)      /* free ones that were moved */
 enum vm_counter {
 #define X(name) VMC_##name,
     VM_COUNTER_LIST(X)
@@ -91,6 +96,7 @@ struct vm {
     struct swap *swap;                          /* NULL: none; set before the first process */
     struct lru *lru;                            /* the same */
     struct pagecache *pagecache;                /* the same: pagecache_init() */
+    struct hugetlb *hugetlb;                    /* NULL: no pool; hugetlb_init() */
     struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache;
     _Atomic uint64_t counters[VM_COUNTERS];
 };

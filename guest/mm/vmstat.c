@@ -9,6 +9,7 @@
  * Cost: a few hundred loads, and the locks of each slab cache.
  */
 #include "vmstat.h"
+#include "hugetlb.h"
 #include "lru.h"
 #include "pagecache.h"
 #include "slab.h"
@@ -20,6 +21,7 @@ static void counts(struct vm *vm, vmstat_fn fn, void *ctx)
         "nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file", "nr_unevictable",
     };
     uint64_t slab = kmem_pages(vm->mm, false), reclaimable = kmem_pages(vm->mm, true);
+    struct hugetlb_stats huge = hugetlb_stats(vm, HUGETLB_ALL_NODES);
 
     fn(ctx, "nr_free_pages", mm_free_pages(vm->mm));
     for (unsigned l = 0; l < LRU_LISTS; l++) {
@@ -32,6 +34,10 @@ static void counts(struct vm *vm, vmstat_fn fn, void *ctx)
     fn(ctx, "nr_slab_reclaimable", reclaimable);
     fn(ctx, "nr_slab_unreclaimable", slab - reclaimable);
     fn(ctx, "nr_processes", vm->mm_count);
+    fn(ctx, "nr_hugepages", huge.nr);
+    fn(ctx, "nr_hugepages_free", huge.free);
+    fn(ctx, "nr_hugepages_reserved", huge.reserved);
+    fn(ctx, "nr_hugepages_surplus", huge.surplus);
 }
 
 void vmstat(struct vm *vm, vmstat_fn fn, void *ctx)

@@ -156,8 +156,8 @@ struct mm_hooks {
     /* Direct reclaim for a request; the pages gained, 0 for no progress. May sleep. */
     uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
     /* The last reference of a page with a flag of PG_RELEASE is gone (refs is 0): take it off its list, let go of its
-     * anon_vma, clear those flags. Never sleeps, no lock of the allocator is held. */
-    void (*release)(struct mm *mm, struct page *page);
+     * anon_vma, clear those flags. False: it is not to be freed, its refs are somebody's again. Never sleeps, no lock of the allocator is held. */
+    bool (*release)(struct mm *mm, struct page *page);
     /* Free memory of zone fell under the low mark, or no whole block is near the kernel's any more. Never sleeps, no lock is held. */
     void (*wake)(struct mm *mm, struct zone *zone);
 };

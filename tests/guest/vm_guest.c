@@ -80,6 +80,7 @@ void guest_init(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_sl
     }
     vm_install_migrate(&g->vm);
     reclaim_init(&g->vm);
+    hugetlb_init(&g->hugetlb, &g->vm);
 }
 
 /* Slots whose page was locked when its last owner left: reclaim would find them. */
@@ -101,6 +102,7 @@ void guest_free(struct guest *g)
 {
     assert_int_equal(g->vm.mm_count, 0);
     drop_swap_cache(g);
+    hugetlb_destroy(&g->hugetlb);
     swap_destroy(&g->swap);
     pagecache_destroy(&g->pagecache);
     vm_destroy(&g->vm);

@@ -9,6 +9,7 @@
 
 #include "guest_memory.h"
 #include "fault.h"
+#include "hugetlb.h"
 #include "lru.h"
 #include "migrate.h"
 #include "pagecache.h"
@@ -25,6 +26,7 @@ struct guest {
     struct lru lru;
     struct pagecache pagecache;
     struct swap swap;
+    struct hugetlb hugetlb;
     unsigned char *swap_bytes;
 };
 /* swap_slots 0: no swap. claim: compaction and the claim policy that clears blocks. */

@@ -1,0 +1,488 @@
+/*
+ * hugetlb.c - the pool of huge pages.
+ *
+ * Layer: L4
+ * Owns: struct hugetlb; PG_HUGE; lru_next, lru_prev and private of its free pages.
+ * Invariants:
+ *   I1  nr is the number of pages of the node with PG_HUGE; free of them are on its list: refs 1 (the pool's), mapping NULL, private HUGETLB_FREE.
+ *   I2  reserved <= free in all: a promise is kept without asking the allocator.
+ *   I3  surplus <= nr of each node; a page that comes back to a node with surplus leaves the pool.
+ *   I4  no page is given to the allocator or asked of it with the lock held.
+ * Lock order: hugetlb.lock comes under page locks and the reverse maps' locks, and above zone.lock only.
+ * Why: whole blocks are scarce on an aged machine, so who needs them sure has them set aside; a page of the pool is movable like any other, which
+ *   is what lets an aged machine be offlined with a pool in use.
+ * Cost: taking and giving back: one lock and two links. Growing costs what the allocator's slow path costs.
+ */
+#include "hugetlb.h"
+#include "../lib/text.h"
+#include "compaction.h"
+#include "reclaim.h"
+#include "frameshift/assert.h"
+
+#define HUGETLB_FREE   0x68756765ull            /* private of a page in nobody's hands */
+#define GFP_POOL       (GFP_HIGH_MOVABLE | __GFP_COMP | __GFP_THISNODE)
+#define HARD_TRIES     4u
+
+void hugetlb_init(struct hugetlb *h, struct vm *vm)
+{
+    ASSERT(vm->mm != NULL);
+    *h = (struct hugetlb){ .vm = vm };
+    vm->hugetlb = h;
+}
+
+/* ---- lists. pre: lock ---- */
+
+static struct hugetlb_node *node_of(struct hugetlb *h, const struct page *p)
+{
+    return &h->nodes[mm_block_zone(h->vm->mm, page_block(p))->node];
+}
+
+static void link_free(struct hugetlb_node *n, struct page *p)
+{
+    p->private = HUGETLB_FREE;
+    p->lru_prev = NULL;
+    p->lru_next = n->first;
+    if (n->first != NULL) {
+        n->first->lru_prev = p;
+    }
+    n->first = p;
+    n->free++;
+}
+
+static void unlink_free(struct hugetlb_node *n, struct page *p)
+{
+    struct page *next = p->lru_next, *prev = p->lru_prev;
+
+    if (next != NULL) {
+        next->lru_prev = prev;
+    }
+    if (prev != NULL) {
+        prev->lru_next = next;
+    } else {
+        n->first = next;
+    }
+    p->lru_next = p->lru_prev = NULL;
+    p->private = 0;
+    n->free--;
+}
+
+static uint64_t all_free(const struct hugetlb *h)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < h->vm->mm->node_count; i++) {
+        n += h->nodes[i].free;
+    }
+    return n;
+}
+
+static uint64_t persistent(const struct hugetlb *h, uint32_t node)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < h->vm->mm->node_count; i++) {
+        n += node == HUGETLB_ALL_NODES || node == i ? h->nodes[i].nr - h->nodes[i].surplus : 0;
+    }
+    return n;
+}
+
+static uint64_t persistent_locked(struct hugetlb *h, uint32_t node)
+{
+    uint64_t n;
+
+    spin_lock(&h->lock);
+    n = persistent(h, node);
+    spin_unlock(&h->lock);
+    return n;
+}
+
+bool hugetlb_page_free(const struct page *page)
+{
+    return page_test(page, PG_HUGE) && page->mapping == NULL && page->private == HUGETLB_FREE;
+}
+
+/* ---- pages of the allocator ---- */
+
+/* Compaction and reclaim by turns until there is a whole block or neither gets on. */
+static struct page *alloc_hard(struct vm *vm, uint32_t node)
+{
+    const struct compact_request request = { .targets = TARGET_BOOT, .blocks_wanted = 1, .sync = true };
+    struct page *p = NULL;
+    bool progress = true;
+
+    for (unsigned tries = 0; p == NULL && progress && tries < HARD_TRIES; tries++) {
+        progress = false;
+        for (uint32_t i = 0; p == NULL && i < vm->mm->zone_count; i++) {
+            struct zone *z = &vm->mm->zones[i];
+            struct compact_result r = { .blocks_made = 0 };
+
+            if (z->node != node || z->rank == NULL || vm->mm->migrate.move == NULL) {
+                continue;
+            }
+            if (compact_zone(vm->mm, z, &request, &r) == MM_OK && r.blocks_made > 0) {
+                p = alloc_pages_node(vm->mm, node, GFP_POOL & ~__GFP_DIRECT_RECLAIM, HUGE_ORDER);
+            }
+            if (p == NULL && vm->mm->hooks.reclaim != NULL) {
+                progress |= reclaim_zone(vm, z, HUGE_PAGES, GFP_HIGH_MOVABLE) >= HUGE_PAGES / 8;
+            }
+        }
+    }
+    return p;
+}
+
+/* One more page for the pool, in use; NULL: memory gives no more. */
+static struct page *page_new(struct vm *vm, uint32_t node, bool hard)
+{
+    struct page *p = alloc_pages_node(vm->mm, node, GFP_POOL, HUGE_ORDER);
+
+    if (p == NULL && hard) {
+        p = alloc_hard(vm, node);
+    }
+    if (p != NULL) {
+        page_set_flags(p, PG_HUGE);
+    }
+    return p;
+}
+
+static void page_leaves(struct vm *vm, struct page *p)
+{
+    page_clear_flags(p, PG_HUGE);
+    page_put(vm->mm, p);
+}
+
+/* ---- the size ---- */
+
+static bool grow_one(struct hugetlb *h, uint32_t node)
+{
+    struct page *p;
+    bool adopted = false;
+
+    spin_lock(&h->lock);
+    if (h->nodes[node].surplus > 0) {           /* one that is there already stays */
+        h->nodes[node].surplus--;
+        h->surplus--;
+        adopted = true;
+    }
+    spin_unlock(&h->lock);
+    if (adopted) {
+        return true;
+    }
+    p = page_new(h->vm, node, true);
+    if (p == NULL) {
+        vm_count(h->vm, VMC_hugetlb_alloc_fail, 1);
+        return false;
+    }
+    spin_lock(&h->lock);
+    h->nodes[node].nr++;
+    link_free(&h->nodes[node], p);
+    spin_unlock(&h->lock);
+    vm_count(h->vm, VMC_hugetlb_alloc, 1);
+    return true;
+}
+
+/* Take one away: a free one that nobody was promised, else one in use or promised becomes surplus. */
+static bool shrink_one(struct hugetlb *h, uint32_t node)
+{
+    struct hugetlb_node *n = &h->nodes[node];
+    struct page *p = NULL;
+    bool done = false;
+
+    spin_lock(&h->lock);
+    if (n->free > 0 && all_free(h) > h->reserved) {
+        p = n->first;
+        unlink_free(n, p);
+        n->nr--;
+        done = true;
+    } else if (n->nr > n->surplus) {
+        n->surplus++;
+        h->surplus++;
+        done = true;
+    }
+    spin_unlock(&h->lock);
+    if (p != NULL) {
+        page_leaves(h->vm, p);
+        vm_count(h->vm, VMC_hugetlb_free, 1);
+    }
+    return done;
+}
+
+/* The node that is next to get one more (the smallest) or one less (the largest); tried: nodes that could not. */
+static uint32_t next_node(struct hugetlb *h, bool grow, uint32_t tried)
+{
+    uint32_t best = MM_NODES_MAX;
+
+    spin_lock(&h->lock);
+    for (uint32_t i = 0; i < h->vm->mm->node_count; i++) {
+        uint64_t mine = persistent(h, i), other = best < MM_NODES_MAX ? persistent(h, best) : 0;
+
+        if (!(tried & 1u << i) && (best == MM_NODES_MAX || (grow ? mine < other : mine > other))) {
+            best = i;
+        }
+    }
+    spin_unlock(&h->lock);
+    return best;
+}
+
+uint64_t hugetlb_set_pool(struct vm *vm, uint32_t node, uint64_t pages)
+{
+    struct hugetlb *h = vm->hugetlb;
+    uint64_t have = persistent_locked(h, node);
+    bool grow = have < pages;
+    uint32_t tried = 0, at;
+
+    ASSERT(node == HUGETLB_ALL_NODES || node < vm->mm->node_count);
+    for (; have != pages; have = persistent_locked(h, node)) {
+        at = node != HUGETLB_ALL_NODES ? (tried != 0 ? MM_NODES_MAX : node) : next_node(h, grow, tried);
+        if (at == MM_NODES_MAX) {
+            break;
+        }
+        if (grow ? !grow_one(h, at) : !shrink_one(h, at)) {
+            tried |= 1u << at;
+        }
+    }
+    return have;
+}
+
+void hugetlb_set_overcommit(struct vm *vm, uint64_t pages)
+{
+    spin_lock(&vm->hugetlb->lock);
+    vm->hugetlb->overcommit = pages;
+    spin_unlock(&vm->hugetlb->lock);
+}
+
+void hugetlb_destroy(struct hugetlb *h)
+{
+    ASSERT_CMP(h->reserved, ==, 0);
+    (void)hugetlb_set_pool(h->vm, HUGETLB_ALL_NODES, 0);
+    for (uint32_t i = 0; i < MM_NODES_MAX; i++) {
+        ASSERT_CMP(h->nodes[i].nr, ==, 0);
+    }
+    h->vm->hugetlb = NULL;
+}
+
+/* ---- surplus pages ---- */
+
+/* A page from the allocator beyond the size that was set, if there may be one; it is counted and in use. */
+static struct page *surplus_new(struct hugetlb *h)
+{
+    struct vm *vm = h->vm;
+    struct page *p = NULL;
+    bool may;
+
+    spin_lock(&h->lock);
+    may = h->surplus < h->overcommit;
+    h->surplus += may;
+    spin_unlock(&h->lock);
+    for (uint32_t node = 0; may && p == NULL && node < vm->mm->node_count; node++) {
+        p = page_new(vm, node, false);
+    }
+    spin_lock(&h->lock);
+    if (p != NULL) {
+        struct hugetlb_node *n = node_of(h, p);
+
+        n->nr++;
+        n->surplus++;
+    } else if (may) {
+        h->surplus--;
+    }
+    spin_unlock(&h->lock);
+    return p;
+}
+
+mm_status_t hugetlb_reserve(struct vm *vm, uint64_t n)
+{
+    struct hugetlb *h = vm->hugetlb;
+    mm_status_t status = MM_EAGAIN;
+
+    if (h == NULL) {
+        return MM_ENOMEM;
+    }
+    while (status == MM_EAGAIN) {
+        struct page *p;
+
+        spin_lock(&h->lock);
+        if (all_free(h) - h->reserved >= n) {   /* I2 */
+            h->reserved += n;
+            status = MM_OK;
+        }
+        spin_unlock(&h->lock);
+        if (status == MM_OK) {
+            break;
+        }
+        p = surplus_new(h);
+        if (p == NULL) {
+            hugetlb_unreserve(vm, 0);           /* surplus pages that were had in vain go back */
+            return MM_ENOMEM;
+        }
+        spin_lock(&h->lock);
+        link_free(node_of(h, p), p);
+        spin_unlock(&h->lock);
+    }
+    return status;
+}
+
+/* Free surplus pages that nobody was promised go back to the allocator. */
+void hugetlb_unreserve(struct vm *vm, uint64_t n)
+{
+    struct hugetlb *h = vm->hugetlb;
+    struct page *p;
+
+    spin_lock(&h->lock);
+    ASSERT_CMP(h->reserved, >=, n);
+    h->reserved -= n;
+    spin_unlock(&h->lock);
+    do {
+        p = NULL;
+        spin_lock(&h->lock);
+        for (uint32_t i = 0; p == NULL && i < vm->mm->node_count && all_free(h) > h->reserved; i++) {
+            struct hugetlb_node *node = &h->nodes[i];
+
+            if (node->surplus > 0 && node->free > 0) {      /* I3 */
+                p = node->first;
+                unlink_free(node, p);
+                node->nr--;
+                node->surplus--;
+                h->surplus--;
+            }
+        }
+        spin_unlock(&h->lock);
+        if (p != NULL) {
+            page_leaves(vm, p);
+        }
+    } while (p != NULL);
+}
+
+/* ---- taking and giving back ---- */
+
+struct page *hugetlb_alloc(struct vm *vm, bool reserved)
+{
+    struct hugetlb *h = vm->hugetlb;
+    uint32_t home = vm->mm->cpu_node[arch_cpu_id() < vm->mm->cpus ? arch_cpu_id() : 0];
+    struct page *p = NULL;
+
+    spin_lock(&h->lock);
+    for (uint32_t i = 0; p == NULL && i < vm->mm->node_count && (reserved || all_free(h) > h->reserved); i++) {
+        struct hugetlb_node *n = &h->nodes[(home + i) % vm->mm->node_count];
+
+        p = n->first;
+        if (p != NULL) {
+            unlink_free(n, p);
+            h->reserved -= reserved;
+        }
+    }
+    spin_unlock(&h->lock);
+    ASSERT(!reserved || p != NULL);             /* I2 */
+    return p != NULL ? p : surplus_new(h);
+}
+
+bool hugetlb_release(struct vm *vm, struct page *page)
+{
+    struct hugetlb *h = vm->hugetlb;
+    struct hugetlb_node *n = node_of(h, page);
+    bool leaves;
+
+    spin_lock(&h->lock);
+    leaves = n->surplus > 0;                    /* I3 */
+    page->mapping = NULL;
+    if (leaves) {
+        n->surplus--;
+        h->surplus--;
+        n->nr--;
+        page_clear_flags(page, PG_HUGE);
+        page->private = 0;
+    } else {
+        page_clear_flags(page, PG_DIRTY | PG_UPTODATE | PG_REFERENCED | PG_ACTIVE | PG_MLOCKED);
+        atomic_store_explicit(&page->refs, 1, memory_order_release);
+        link_free(n, page);
+    }
+    spin_unlock(&h->lock);
+    return leaves;
+}
+
+/* ---- migration ---- */
+
+mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *to)
+{
+    struct hugetlb *h = vm->hugetlb;
+    mm_status_t status = MM_EAGAIN;
+
+    spin_lock(&h->lock);
+    if (hugetlb_page_free(from) && page_refs(from) == 2) {
+        struct hugetlb_node *old = node_of(h, from), *new = node_of(h, to);
+
+        unlink_free(old, from);
+        page_clear_flags(from, PG_HUGE);
+        page_set_flags(to, PG_HUGE);
+        to->mapping = NULL;
+        link_free(new, to);
+        if (old != new) {                       /* a surplus goes along only where the old node keeps none too many */
+            uint64_t surplus = old->surplus > --old->nr;
+
+            new->nr++;
+            old->surplus -= surplus;
+            new->surplus += surplus;
+        }
+        status = MM_OK;
+    }
+    spin_unlock(&h->lock);
+    if (status == MM_OK) {
+        page_put(vm->mm, from);                 /* the pool's; the caller has one still */
+        vm_count(vm, VMC_hugetlb_migrate, 1);
+    }
+    return status;
+}
+
+void hugetlb_replace_used(struct page *from, struct page *to)
+{
+    page_set_flags(to, PG_HUGE);
+    page_clear_flags(from, PG_HUGE);
+}
+
+/* ---- looking ---- */
+
+struct hugetlb_stats hugetlb_stats(const struct vm *vm, uint32_t node)
+{
+    const struct hugetlb *h = vm->hugetlb;
+    struct hugetlb_stats s = { .nr = 0 };
+
+    for (uint32_t i = 0; h != NULL && i < vm->mm->node_count; i++) {
+        if (node == HUGETLB_ALL_NODES || node == i) {
+            s.nr += h->nodes[i].nr;
+            s.free += h->nodes[i].free;
+            s.surplus += h->nodes[i].surplus;
+        }
+    }
+    s.reserved = h != NULL ? h->reserved : 0;
+    s.overcommit = h != NULL ? h->overcommit : 0;
+    return s;
+}
+
+static void field(struct text *t, const char *name, uint64_t value)
+{
+    text_word(t, name);
+    text_number(t, value);
+}
+
+void hugetlb_dump(const struct vm *vm, hugetlb_line_fn out, void *ctx)
+{
+    struct hugetlb_stats s = hugetlb_stats(vm, HUGETLB_ALL_NODES);
+    struct text t;
+
+    for (uint32_t i = 0; vm->hugetlb != NULL && i < vm->mm->node_count; i++) {
+        const struct hugetlb_node *n = &vm->hugetlb->nodes[i];
+
+        text_clear(&t);
+        field(&t, "Node ", i);
+        field(&t, " hugepages ", n->nr);
+        field(&t, " free ", n->free);
+        field(&t, " surplus ", n->surplus);
+        out(ctx, t.line);
+    }
+    text_clear(&t);
+    field(&t, "hugepages ", s.nr);
+    field(&t, " free ", s.free);
+    field(&t, " reserved ", s.reserved);
+    field(&t, " surplus ", s.surplus);
+    field(&t, " overcommit ", s.overcommit);
+    out(ctx, t.line);
+}
