@@ -330,7 +330,9 @@ void hv_backend_check(const struct hv_backend_ops *ops);
 
 /* The two machines.  FS_NO_XEN, FS_NO_PERMISSION, FS_BAD_VERSION name what is missing. */
 fs_status_t hv_xen_open(struct hv_backend **out, struct fs_error *err);
-/* spec: "nodes=4x128 pv=NAME,MIB,VCPUS,NODE hap=..." (doc/EMBEDDED.md); NULL: four DIMMs, dom0, two PV guests and a PVH guest. */
-fs_status_t hv_embedded_open(const char *spec, struct hv_backend **out, struct fs_error *err);
+/* spec: "nodes=4x128 pv=NAME,MIB,VCPUS,NODE hap=... coop=..." (doc/EMBEDDED.md); NULL: four DIMMs, dom0, two PV guests, a PVH guest, and
+ * where there is a kernel a guest that runs it.  kernel: of coop guests; NULL: there can be none. */
+struct emb_kernel_ops;
+fs_status_t hv_embedded_open(const char *spec, const struct emb_kernel_ops *kernel, struct hv_backend **out, struct fs_error *err);
 
 #endif

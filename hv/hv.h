@@ -22,6 +22,8 @@ struct hv;
 
 typedef void (*hv_event_fn)(void *arg, const struct fs_event *event);
 
+struct emb_kernel_ops;
+
 struct hv_config {
     const char *machine;            /* "xen"; "embedded" where built in */
     const char *map_file;           /* DIMM map instead of firmware tables; or NULL */
@@ -30,6 +32,7 @@ struct hv_config {
     void *event_arg;
     bool debug;
     bool one_thread;                /* no threads of the engine's own: calls come in one order, run after run */
+    const struct emb_kernel_ops *kernel;    /* of the embedded machine's guests that move their own pages; NULL: it has none */
 };
 
 fs_status_t hv_open(const struct hv_config *config, struct hv **out, struct fs_error *err) FS_MUST_CHECK;
@@ -239,7 +242,6 @@ struct hv_drill_callbacks {         /* each may be NULL; called in the caller's 
     void (*on_step)(void *arg, const struct hv_drill_step *step);
 };
 
-struct emb_kernel_ops;
 struct hv_drill_options {
     uint64_t seed;                  /* of the first drill; 0: 1 */
     uint32_t seeds;                 /* so many drills, each with the next seed; 0: 1 */

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
+#include "drill/coop_rig.h"
 #include "feed.h"
 #include "json.h"
 #include "text.h"
@@ -102,6 +103,7 @@ fs_status_t tool_open(struct tool *tool, struct fs_error *err)
     const struct tool_options *o = tool->opt;
     struct hv_config config = {
         .machine = o->machine, .map_file = o->map_file, .state_dir = o->state_dir, .debug = o->debug,
+        .kernel = coop_rig_ops(),
         .on_event = tool->feed ? feed_event : NULL, .event_arg = tool->feed,
     };
     fs_status_t s = hv_open(&config, &tool->hv, err);

@@ -113,6 +113,9 @@ static void be_close(struct hv_backend *be)
     emb_client_drop(e->m, e->client);
     e->client->pid = 0;
     emb_unlock(e->m);
+    for (uint32_t i = 0; i < e->kernel_count; i++) {
+        e->kernel->destroy(e->kernels[i]);
+    }
     if (e->owns_machine) {
         emb_machine_destroy(e->m);
     }

@@ -15,6 +15,9 @@ struct emb_be {
     struct emb_machine *m;
     struct emb_client *client;
     bool owns_machine;                  /* made by hv_embedded_open() */
+    const struct emb_kernel_ops *kernel;    /* of its guests that run one, which end with it */
+    void *kernels[EMB_DOMAINS_MAX];
+    uint32_t kernel_count;
 };
 
 static inline struct emb_be *emb_be(struct hv_backend *be)

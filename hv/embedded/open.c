@@ -3,9 +3,11 @@
  *
  * Owns: the text that describes a machine, and the default one.
  * The description is a list of words: "nodes=COUNTxMIB", "pcpus=N", "seed=N", and one
- * "pv=NAME,MIB,VCPUS,NODE" or "hap=NAME,MIB,VCPUS,NODE" for each guest, "dom0=MIB,NODE" for
- * the control domain.  NULL stands for DEFAULT_SPEC.
- * Invariants: I1 a word that is not understood is FS_USAGE and named; nothing is guessed.
+ * "pv=NAME,MIB,VCPUS,NODE", "hap=..." or "coop=..." for each guest, "dom0=MIB,NODE" for
+ * the control domain.  NULL stands for DEFAULT_SPEC, and DEFAULT_COOP where the program has a kernel.
+ * Invariants: I1 a word that is not understood is FS_USAGE and named; nothing is guessed;
+ * I2 guests that run a kernel end before the machine does.
+ * A coop guest takes a step wherever the engine waits for it (core.h), so a run is the same run every time.
  * Why text: a user can drill the shape of his own host without writing C.
  * The machine lives as long as the backend: closing it ends both.
  * Cost: building writes every page of every guest once.
@@ -13,21 +15,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core.h"
 #include "emb_backend.h"
 
 #define DEFAULT_SPEC "nodes=4x128 dom0=64,0 pv=pv1,48,1,1 pv=pv2,32,2,1 hap=pvh1,40,2,1"
-#define WORDS_MAX (EMB_DOMAINS_MAX + 8)
+#define DEFAULT_COOP "coop=coop1,32,1,2"
 
 struct parsed {
     struct emb_config machine;
     struct emb_domain_config domains[EMB_DOMAINS_MAX];
+    bool runs_kernel[EMB_DOMAINS_MAX];
     uint32_t domain_count;
 };
 
 static fs_status_t bad_word(const char *word, struct fs_error *err)
 {
     return fs_fail(err, FS_USAGE, "embedded machine: \"%s\" is not understood; known are nodes=COUNTxMIB, pcpus=N, seed=N, dom0=MIB,NODE, "
-                                  "pv=NAME,MIB,VCPUS,NODE and hap=NAME,MIB,VCPUS,NODE", word);
+                                  "pv=NAME,MIB,VCPUS,NODE, hap=NAME,MIB,VCPUS,NODE and coop=NAME,MIB,VCPUS,NODE", word);
 }
 
 static bool parse_guest(const char *text, enum hv_domain_kind kind, struct emb_domain_config *c)
@@ -85,12 +89,15 @@ static fs_status_t parse_word(const char *word, struct parsed *p, struct fs_erro
         p->machine.seed = n;
         return FS_OK;
     }
-    bool guest = (strncmp(word, "dom0=", 5) == 0 && parse_guest(word + 5, HV_DOMAIN_CONTROL, &c)) ||
+    bool coop = strncmp(word, "coop=", 5) == 0;
+    bool guest = (coop && parse_guest(word + 5, HV_DOMAIN_PV, &c)) ||
+                 (strncmp(word, "dom0=", 5) == 0 && parse_guest(word + 5, HV_DOMAIN_CONTROL, &c)) ||
                  (strncmp(word, "pv=", 3) == 0 && parse_guest(word + 3, HV_DOMAIN_PV, &c)) ||
                  (strncmp(word, "hap=", 4) == 0 && parse_guest(word + 4, HV_DOMAIN_HAP, &c));
     if (!guest || p->domain_count == EMB_DOMAINS_MAX) {
         return bad_word(word, err);
     }
+    p->runs_kernel[p->domain_count] = coop;
     p->domains[p->domain_count++] = c;
     return FS_OK;
 }
@@ -110,11 +117,48 @@ static fs_status_t parse(const char *spec, struct parsed *p, struct fs_error *er
     return s;
 }
 
-fs_status_t hv_embedded_open(const char *spec, struct hv_backend **out, struct fs_error *err)
+static fs_status_t build_kernel(struct emb_machine *m, const struct emb_domain_config *d, const struct emb_kernel_ops *kernel, void **out,
+                                struct fs_error *err)
+{
+    struct emb_kernel_config c = { .pages = d->pages, .seed = d->seed, .vcpus = d->vcpus, .node = d->node };
+    memcpy(c.name, d->name, sizeof(c.name));
+    if (kernel == NULL) {
+        return fs_fail(err, FS_UNSUPPORTED, "embedded machine: this program has no kernel for guest \"%s\"", d->name);
+    }
+    if (d->pages < kernel->least_pages) {
+        return fs_fail(err, FS_USAGE, "embedded machine: guest \"%s\" needs %llu MiB or more", d->name, (unsigned long long)(kernel->least_pages / 256));
+    }
+    int rc = kernel->create(m, &c, out);
+    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: guest \"%s\" does not boot: %s", d->name, strerror(-rc));
+}
+
+static fs_status_t build_domain(struct emb_machine *m, const struct emb_domain_config *d, struct fs_error *err)
+{
+    uint16_t domid;
+    int rc = emb_domain_create(m, d, &domid);
+    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: domain \"%s\" cannot be built: %s", d->name, strerror(-rc));
+}
+
+static fs_status_t build_all(struct emb_be *e, struct parsed *p, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+    for (uint32_t i = 0; s == FS_OK && i < p->domain_count; i++) {
+        p->domains[i].seed = p->machine.seed * 1000 + i;
+        if (!p->runs_kernel[i]) {
+            s = build_domain(e->m, &p->domains[i], err);
+            continue;
+        }
+        s = build_kernel(e->m, &p->domains[i], e->kernel, &e->kernels[e->kernel_count], err);
+        e->kernel_count += s == FS_OK;
+    }
+    return s;
+}
+
+fs_status_t hv_embedded_open(const char *spec, const struct emb_kernel_ops *kernel, struct hv_backend **out, struct fs_error *err)
 {
     struct parsed p;
     *out = NULL;
-    fs_status_t s = parse(spec ? spec : DEFAULT_SPEC, &p, err);
+    fs_status_t s = parse(spec ? spec : kernel ? DEFAULT_SPEC " " DEFAULT_COOP : DEFAULT_SPEC, &p, err);
     if (s != FS_OK) {
         return s;
     }
@@ -122,19 +166,17 @@ fs_status_t hv_embedded_open(const char *spec, struct hv_backend **out, struct f
     if (!m) {
         return fs_fail(err, FS_NO_MEMORY, "embedded machine: cannot be created: %s", strerror(errno));
     }
-    for (uint32_t i = 0; s == FS_OK && i < p.domain_count; i++) {
-        uint16_t domid;
-        p.domains[i].seed = p.machine.seed * 1000 + i;
-        int rc = emb_domain_create(m, &p.domains[i], &domid);
-        if (rc) {
-            s = fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: domain \"%s\" cannot be built: %s", p.domains[i].name, strerror(-rc));
-        }
-    }
-    if (s == FS_OK && (*out = emb_backend_owning(m)) == NULL) {
-        s = fs_fail(err, FS_NO_MEMORY, "embedded machine: no handle");
-    }
-    if (s != FS_OK) {
+    struct hv_backend *be = emb_backend_owning(m);
+    if (!be) {
         emb_machine_destroy(m);
+        return fs_fail(err, FS_NO_MEMORY, "embedded machine: no handle");
     }
-    return s;
+    emb_be(be)->kernel = kernel;
+    s = build_all(emb_be(be), &p, err);
+    if (s != FS_OK) {
+        be->ops->close(be);                 /* I2 */
+        return s;
+    }
+    *out = be;
+    return FS_OK;
 }

@@ -53,6 +53,21 @@ check "unknown DIMM: names" err_has NODE1
 on_embedded online NODE1
 check "online" code_is 0
 
+# A guest that moves its own pages, outside of a drill: in the default machine, and in one that is described.
+on_embedded evacuate NODE2 --verify --json
+check "coop1's DIMM: only Xen's own frames stay: $code" code_is 1
+check "coop1 was moved by itself" bash -c "tail -n 1 '$WORK/out' | grep -q '\"name\":\"coop1\".*\"mover\":\"coop\"'"
+check "coop1: all of its 8192 frames moved, not $(number frames_moved)" test "$(number frames_moved)" -eq 8192
+check "coop1: what stays is Xen's" test "$(tail -n 1 "$WORK/out" | grep -o '"reason":"[a-z-]*"' | sort -u)" = '"reason":"xen"'
+machine() { timeout -k 5 60 "$TOOL" --machine "embedded:$1" --state-dir "$WORK/state" "${@:2}" >"$WORK/out" 2>"$WORK/err" </dev/null; code=$?; }
+machine "nodes=2x64 dom0=8,0 coop=a,16,2,1 coop=b,24,1,0" fsck --pause
+check "two of them: fsck finds no fault: $code" code_is 0
+machine "nodes=2x64 coop=a,8,1,1" status
+check "a guest that is too small is refused: 2, not $code" code_is 2
+check "and how small it may be is told" err_has "16 MiB"
+machine "nodes=2x64 coop=a,32,1" status
+check "a word that is not understood: 2, not $code" code_is 2
+
 # The drill: it needs no --machine, its lines add up, and the same seed is the same run.
 "$TOOL" drill --dimms 4x16 --seed 3 --json >"$WORK/out" 2>"$WORK/err"
 code=$?
