@@ -17,6 +17,7 @@
 #include "frameshift/assert.h"
 #include "page_alloc.h"
 #include "pageblock.h"
+#include "shrink.h"
 
 static uint32_t read_once(const uint32_t *word)
 {
@@ -65,6 +66,7 @@ mm_status_t coop_init(struct coop *c, struct mm *mm, struct vm *vm, const struct
     }
     c->control->magic = FS_ABI_MAGIC;
     c->control->version = FS_ABI_VERSION;
+    c->control->features = FS_ABI_FEATURE_SHRINK_VALUES;
     c->control->pfn_end = mm->end_pfn;
     c->control->block_pages = FS_ABI_BLOCK_PAGES;
     return MM_OK;
@@ -134,6 +136,7 @@ static enum fs_abi_status do_query(struct coop *c, const struct fs_abi_request *
     a->value[FS_ABI_QUERIED_STOP_LONGEST_NS] = c->relocate.longest_ns;
     a->value[FS_ABI_QUERIED_STOP_P99_NS] = relocate_stop_ns(&c->relocate, 990);
     a->value[FS_ABI_QUERIED_EXPORT_SEQUENCE] = c->export_sequence;
+    a->value[FS_ABI_QUERIED_SHRINK_PAGES] = c->hotplug.give != NULL ? shrink_possible(c->mm) : 0;
     return FS_ABI_STATUS_OK;
 }
 
@@ -185,59 +188,43 @@ static enum fs_abi_status do_compact(struct coop *c, const struct fs_abi_request
     return FS_ABI_STATUS_OK;
 }
 
-static uint64_t report_pages(const struct hotplug_report *r)
+static enum fs_abi_status answer_pages(struct fs_abi_response *a, uint64_t want, const struct shrink_result *r)
 {
-    return r->extents * PAGEBLOCK_PAGES + r->single_pages;
+    const uint64_t values[FS_ABI_SHRUNK_VALUES] = {
+        [FS_ABI_SHRUNK_BLOCKS] = r->blocks, [FS_ABI_SHRUNK_SINGLE_PAGES] = r->single_pages, [FS_ABI_SHRUNK_EXTENTS] = r->machine_extents,
+        [FS_ABI_SHRUNK_SECTIONS] = r->sections, [FS_ABI_SHRUNK_MIGRATED] = r->migrated_pages, [FS_ABI_SHRUNK_RESIDUAL_BLOCKS] = r->residual_blocks,
+        [FS_ABI_SHRUNK_STAYS_DMA] = r->stays[SHRINK_STAYS_dma], [FS_ABI_SHRUNK_STAYS_BOOT] = r->stays[SHRINK_STAYS_boot],
+        [FS_ABI_SHRUNK_STAYS_TABLE] = r->stays[SHRINK_STAYS_table], [FS_ABI_SHRUNK_STAYS_KERNEL] = r->stays[SHRINK_STAYS_kernel],
+        [FS_ABI_SHRUNK_STAYS_BUSY] = r->stays[SHRINK_STAYS_busy],
+    };
+
+    __builtin_memcpy(a->value, values, sizeof(values));
+    a->count = r->pages > UINT32_MAX ? UINT32_MAX : (uint32_t)r->pages;
+    return r->pages >= want ? FS_ABI_STATUS_OK : r->low ? FS_ABI_STATUS_NO_MEMORY : FS_ABI_STATUS_PARTIAL;
 }
 
-/* Block by block from the top, whole ones first; then with what cannot move left behind. */
 static enum fs_abi_status do_shrink(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
 {
-    uint64_t given = 0, want = q->argument[0];
+    struct shrink_result r;
 
     if (c->hotplug.give == NULL) {
         return FS_ABI_STATUS_UNSUPPORTED;
     }
-    for (unsigned pass = 0; pass < 2 && given < want; pass++) {
-        for (uint32_t b = (uint32_t)(c->mm->end_pfn / PAGEBLOCK_PAGES); b-- > 0 && given < want;) {
-            struct hotplug_report report = { 0 };
-            struct page *blocking = NULL;
-
-            if (!mm_pfn_valid(c->mm, block_pfn(b)) || mm_block(c->mm, b)->offline || mm_block(c->mm, b)->reserved_pages != 0) {
-                continue;
-            }
-            if (c->mm->migrate.move == NULL && mm_block(c->mm, b)->free_pages != PAGEBLOCK_PAGES) {
-                continue;               /* nothing can be moved out of it */
-            }
-            if (memory_offline(c->mm, block_pfn(b), block_pfn(b + 1), pass == 0 ? 0 : OFFLINE_RESIDUAL_OK, &c->hotplug, &report, &blocking) != MM_OK) {
-                /* what it gave before it failed is given */
-            }
-            given += report_pages(&report);
-        }
-    }
-    c->given_pages += given;
-    a->count = given > UINT32_MAX ? UINT32_MAX : (uint32_t)given;
-    return given >= want ? FS_ABI_STATUS_OK : FS_ABI_STATUS_PARTIAL;
+    shrink_pages(c->mm, q->argument[0], &c->hotplug, &r);
+    c->given_pages += r.pages;
+    return answer_pages(a, q->argument[0], &r);
 }
 
 static enum fs_abi_status do_grow(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
 {
-    uint64_t taken = 0, want = q->argument[0] < c->given_pages ? q->argument[0] : c->given_pages;
+    struct shrink_result r;
 
     if (c->hotplug.take == NULL) {
         return FS_ABI_STATUS_UNSUPPORTED;
     }
-    for (uint32_t b = 0; b < c->mm->end_pfn / PAGEBLOCK_PAGES && taken < want; b++) {
-        struct hotplug_report report = { 0 };
-
-        if (mm_pfn_valid(c->mm, block_pfn(b)) && memory_online(c->mm, block_pfn(b), block_pfn(b + 1), &c->hotplug, &report) == MM_EAGAIN) {
-            want = taken + report_pages(&report);       /* the machine has no more */
-        }
-        taken += report_pages(&report);
-    }
-    c->given_pages -= taken < c->given_pages ? taken : c->given_pages;
-    a->count = taken > UINT32_MAX ? UINT32_MAX : (uint32_t)taken;
-    return taken >= q->argument[0] ? FS_ABI_STATUS_OK : FS_ABI_STATUS_PARTIAL;
+    grow_pages(c->mm, q->argument[0], &c->hotplug, &r);
+    c->given_pages -= r.pages < c->given_pages ? r.pages : c->given_pages;
+    return answer_pages(a, q->argument[0], &r);
 }
 
 static bool request_valid(const struct fs_abi_request *q)

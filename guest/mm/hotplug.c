@@ -210,6 +210,21 @@ mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags
     return status;
 }
 
+mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct zone *z = mm_block_zone(mm, block);
+    struct pageblock *pb = mm_block(mm, block);
+    bool whole;
+
+    spin_lock(&z->lock);
+    whole = pb->order_mask == 1u << PAGEBLOCK_ORDER && pageblock_type(mm, block) == MIGRATE_MOVABLE && !pb->offline;
+    if (whole) {
+        pageblock_unlink(mm, z, mm_block_page(mm, block), PAGEBLOCK_ORDER);
+    }
+    spin_unlock(&z->lock);
+    return whole ? give_whole(mm, z, block, mm_block_page(mm, block), ops, report) : MM_EBUSY;
+}
+
 /* ---- and back ---- */
 
 static bool page_given(const struct page *p)

@@ -17,6 +17,7 @@ struct hotplug_ops {
     /* Put frames under the pages again. MM_OK: they may be used; contents undefined. */
     mm_status_t (*take)(void *ctx, pfn_t pfn, unsigned order);
     void *ctx;
+    const uint64_t *machine_extents;    /* counted by give(): blocks that went as one 2 MiB extent of the machine; NULL: it does not tell */
 };
 
 struct hotplug_report {
@@ -33,6 +34,8 @@ struct hotplug_report {
  * rest is in use as before; calling again goes on from there. */
 mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
                            struct hotplug_report *report, struct page **blocking) FS_MUST_CHECK;
+/* Take one block away if it is free as a whole; MM_EBUSY: it is not. MM_EAGAIN: give() said no. The caller sets the watermarks. */
+mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
 /* Bring back what memory_offline() took from [start, end). MM_EAGAIN: take() said no; the report tells how far it came. */
 mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
 

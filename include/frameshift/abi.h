@@ -83,6 +83,8 @@ struct fs_abi_move {
 };
 _Static_assert(sizeof(struct fs_abi_move) * FS_ABI_LIST_MAX == 4096, "a list is one page");
 
+#define FS_ABI_FEATURE_SHRINK_VALUES 0x1u   /* SHRINK and GROW tell enum fs_abi_shrink_value, QUERY tells SHRINK_PAGES */
+
 #define FS_ABI_QUERY_EXPORT 0x1u    /* QUERY: write the exported page state anew before answering */
 #define FS_ABI_MOVE_VERIFY  0x1u    /* MOVE: compare each copy with its source before it is used */
 
@@ -99,7 +101,7 @@ struct fs_abi_request {             /* hv writes */
 #define FS_ABI_MOVE_VALUES(X) \
     X(FREE) X(USER) X(KERNEL) X(TABLE) X(FAILED) X(STOPS) X(STOP_MAX_NS) X(STOP_SUM_NS) X(VERIFIED) X(USER_IN_STOP)
 #define FS_ABI_QUERY_VALUES(X) \
-    X(PAGES) X(FREE_PAGES) X(FREE_BLOCKS) X(GIVEN_PAGES) X(STOP_COUNT) X(STOP_LONGEST_NS) X(STOP_P99_NS) X(EXPORT_SEQUENCE)
+    X(PAGES) X(FREE_PAGES) X(FREE_BLOCKS) X(GIVEN_PAGES) X(STOP_COUNT) X(STOP_LONGEST_NS) X(STOP_P99_NS) X(EXPORT_SEQUENCE) X(SHRINK_PAGES)
 enum fs_abi_move_value {
 #define X(name) FS_ABI_MOVED_##name,
     FS_ABI_MOVE_VALUES(X)
@@ -112,7 +114,24 @@ enum fs_abi_query_value {
 #undef X
     FS_ABI_QUERIED_VALUES
 };
+/* SHRINK and GROW, with FS_ABI_FEATURE_SHRINK_VALUES: of what this request gave or took. */
+#define FS_ABI_SHRINK_VALUES(X) \
+    X(BLOCKS)           /* whole pageblocks */                                              \
+    X(SINGLE_PAGES)     /* pages of blocks of which something stays */                       \
+    X(EXTENTS)          /* of the blocks: one 2 MiB extent of machine frames each */          \
+    X(SECTIONS)         /* of 128 MiB, of which the last page went, or the first came back */ \
+    X(MIGRATED)         /* pages moved inside the guest for it */                             \
+    X(RESIDUAL_BLOCKS)  /* left behind by it, and the pages in them that stay, by reason: */  \
+    X(STAYS_DMA) X(STAYS_BOOT) X(STAYS_TABLE) X(STAYS_KERNEL) X(STAYS_BUSY)
+enum fs_abi_shrink_value {
+#define X(name) FS_ABI_SHRUNK_##name,
+    FS_ABI_SHRINK_VALUES(X)
+#undef X
+    FS_ABI_SHRUNK_VALUES
+};
 #define FS_ABI_VALUES 12u
+_Static_assert((int)FS_ABI_MOVED_VALUES <= (int)FS_ABI_VALUES && (int)FS_ABI_QUERIED_VALUES <= (int)FS_ABI_VALUES
+               && (int)FS_ABI_SHRUNK_VALUES <= (int)FS_ABI_VALUES, "they fit into an answer");
 
 struct fs_abi_response {            /* guest writes */
     uint32_t id;
@@ -128,7 +147,7 @@ struct fs_abi_control {
     /* Written by the guest before it publishes; constant after. */
     uint64_t magic;
     uint32_t version;
-    uint32_t features;              /* 0 in version 1 */
+    uint32_t features;              /* FS_ABI_FEATURE_*; hv passes over bits that it does not know */
     uint64_t pfn_end;               /* every pfn of the guest is below */
     uint64_t list_pfn[FS_ABI_SLOTS];    /* the list page of each slot */
     uint64_t export_pfn;            /* first of export_pages adjacent pfns, read-only for hv; 0 pages: no export */

@@ -40,7 +40,7 @@ static void setup(struct fixture *f, struct owners *o, struct host *h, struct ho
     for (uint64_t i = 0; i < pages; i++) {
         h->has[i] = true;
     }
-    *ops = (struct hotplug_ops){ host_give, host_take, h };
+    *ops = (struct hotplug_ops){ .give = host_give, .take = host_take, .ctx = h };
 }
 
 /* Nobody's page lies in a frame that is gone. */

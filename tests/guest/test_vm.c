@@ -35,7 +35,7 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
     return MM_OK;
 }
 
-static const struct hotplug_ops hotplug = { give, take, NULL };
+static const struct hotplug_ops hotplug = { .give = give, .take = take, .ctx = NULL };
 
 /* Take four blocks away and bring them back. */
 static uint64_t offline_some(void)

@@ -118,7 +118,7 @@ static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
     return MM_OK;
 }
 
-static const struct hotplug_ops hotplug = { give, give, NULL };
+static const struct hotplug_ops hotplug = { .give = give, .take = give, .ctx = NULL };
 
 static void *compactor(void *argument)
 {

@@ -83,14 +83,16 @@ static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
 {
     struct guest_machine *g = ctx;
     uint64_t pages = 1ull << order, unmapped = 0, gone = 0;
+    bool extent = is_extent(g, pfn.n, order);
 
     while (unmapped < pages && map_page(g, pfn.n + unmapped, UINT64_MAX)) {
         unmapped++;
     }
     if (unmapped == pages) {
-        gone = give_pages(g, pfn.n, pages, is_extent(g, pfn.n, order) ? order : 0);
+        gone = give_pages(g, pfn.n, pages, extent ? order : 0);
     }
     if (gone == pages) {
+        g->machine_extents += extent && order > 0;
         return MM_OK;
     }
     for (uint64_t i = gone; i < unmapped; i++) {                            /* I2 */
@@ -139,5 +141,5 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 
 struct hotplug_ops guest_balloon_ops(struct guest_machine *g)
 {
-    return (struct hotplug_ops){ .give = give, .take = take, .ctx = g };
+    return (struct hotplug_ops){ .give = give, .take = take, .ctx = g, .machine_extents = &g->machine_extents };
 }

@@ -38,6 +38,7 @@ struct guest_machine {
     uint64_t start_info, l4, tables_first, tables;
     uint64_t boot_next;                 /* bytes of the direct map that boot memory has used */
     bool boot_over;
+    uint64_t machine_extents;           /* balloon.c: 2 MiB extents of the machine that were given back in one piece */
     unsigned cpus;
     struct guest_cpu cpu[GUEST_CPUS_MAX];
     _Atomic bool stop_taken, stop_wanted;

@@ -1,0 +1,280 @@
+/*
+ * shrink.c - memory of the guest given to the machine, as much as is asked for, and taken again.
+ *
+ * Layer: L5
+ * Owns: the order in which blocks go and come back.
+ * Invariants:
+ *   I1  a call can stop after any block: what is gone is whole, and calling again goes on from there.
+ *   I2  never more than was asked for; single pages go only where a whole block was wanted and none can go.
+ *   I3  what is free above the high watermarks is given, never what is below.
+ * Lock order: none of its own (hotplug.c, isolation.c, compaction.c, reclaim.c).
+ * Why sections first: their struct pages can go with them.  Why the highest first: kernel pages live low, so high blocks
+ *   hold what can move, and the machine gets extents that lie together.
+ * Cost: a free block is one call of give(); the others as hotplug.c says.  Each pass looks once at each block's record.
+ */
+#include "shrink.h"
+#include "isolation.h"
+#include "lru.h"
+#include "pageblock.h"
+#include "swap.h"
+#include "frameshift/assert.h"
+
+#define RECLAIM_TRIES 8u
+
+static uint64_t least_free(const struct mm *mm)
+{
+    uint64_t pages = 0;
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        pages += mm->zones[i].watermark[WMARK_HIGH];
+    }
+    return pages;
+}
+
+uint64_t shrink_possible(const struct mm *mm)
+{
+    uint64_t pages = mm_free_pages(mm), keep = least_free(mm);
+
+    if (mm->vm != NULL && mm->vm->lru != NULL && mm->hooks.reclaim != NULL) {
+        uint64_t anon = lru_pages_all(mm->vm->lru, LRU_INACTIVE_ANON) + lru_pages_all(mm->vm->lru, LRU_ACTIVE_ANON);
+        uint64_t slots = mm->vm->swap != NULL ? swap_free_slots(mm->vm->swap) : 0;
+
+        pages += lru_pages_all(mm->vm->lru, LRU_INACTIVE_FILE) + lru_pages_all(mm->vm->lru, LRU_ACTIVE_FILE) + (anon < slots ? anon : slots);
+    }
+    return pages > keep ? pages - keep : 0;
+}
+
+/* I3: is there so much to spare, if need be after some reclaim? */
+static bool make_spare(struct mm *mm, uint64_t pages)
+{
+    for (unsigned i = 0; i < RECLAIM_TRIES && mm_free_pages(mm) < least_free(mm) + pages; i++) {
+        uint64_t got = 0;
+
+        for (uint32_t z = 0; mm->hooks.reclaim != NULL && z < mm->zone_count; z++) {
+            got += mm->hooks.reclaim(mm, &mm->zones[z], 0, GFP_HIGH_MOVABLE);
+        }
+        if (got == 0) {
+            break;
+        }
+    }
+    return mm_free_pages(mm) >= least_free(mm) + pages;
+}
+
+/* ---- away ---- */
+
+static bool section_present(const struct mm *mm, uint32_t section)
+{
+    return section < mm->section_count && mm->sections[section].map != NULL;
+}
+
+static bool block_here(const struct mm *mm, uint32_t b)
+{
+    return mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline;
+}
+
+/* A guess: nothing of the section's blocks is boot memory, given in part, or of a kernel type. */
+static bool section_may_empty(const struct mm *mm, uint32_t section)
+{
+    for (uint32_t i = 0; i < SECTION_BLOCKS; i++) {
+        const struct pageblock *pb = &mm->sections[section].blocks[i];
+        enum migratetype type = (enum migratetype)atomic_load_explicit(&pb->type, memory_order_relaxed);
+
+        if (!pb->offline && (pb->reserved_pages != 0 || pb->flags & PB_RESIDUAL || migratetype_is_kernel(type))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool section_given(const struct mm *mm, uint32_t section)
+{
+    for (uint32_t i = 0; i < SECTION_BLOCKS; i++) {
+        if (!mm->sections[section].blocks[i].offline) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t report_pages(const struct hotplug_report *r)
+{
+    return r->extents * PAGEBLOCK_PAGES + r->single_pages;
+}
+
+static void add_report(struct shrink_result *out, const struct hotplug_report *r)
+{
+    out->pages += report_pages(r);
+    out->blocks += r->extents;
+    out->single_pages += r->single_pages;
+    out->migrated_pages += r->migrated_pages;
+    out->residual_blocks += r->residual_blocks;
+}
+
+/* One block as a whole; false: there is no memory to spare. */
+static bool give_one(struct mm *mm, uint32_t b, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    struct hotplug_report report = { 0 };
+    struct page *blocking = NULL;
+
+    if (!block_here(mm, b) || mm_block(mm, b)->reserved_pages != 0 || mm_block(mm, b)->flags & PB_RESIDUAL) {
+        return true;
+    }
+    if (!make_spare(mm, PAGEBLOCK_PAGES)) {
+        out->low = true;
+        return false;
+    }
+    if (memory_offline_free(mm, b, ops, &report) == MM_EBUSY && mm->migrate.move != NULL && block_immovable_page(mm, b) == NULL
+        && memory_offline(mm, block_pfn(b), block_pfn(b + 1), 0, ops, &report, &blocking) != MM_OK) {
+        /* what it gave before it failed is given */
+    }
+    add_report(out, &report);
+    if (report.extents > 0) {
+        out->sections += section_given(mm, b / SECTION_BLOCKS);
+    }
+    return true;
+}
+
+static void give_wholes(struct mm *mm, uint64_t want, bool sections, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    for (uint32_t s = mm->section_count; s-- > 0;) {
+        if (!section_present(mm, s) || (sections && !section_may_empty(mm, s))) {
+            continue;
+        }
+        for (uint32_t i = SECTION_BLOCKS; i-- > 0;) {
+            if (want < out->pages + PAGEBLOCK_PAGES || !give_one(mm, s * SECTION_BLOCKS + i, ops, out)) {   /* I2 */
+                return;
+            }
+        }
+    }
+}
+
+static enum shrink_stays why_it_stays(uint32_t w)
+{
+    if (word_state(w) == PAGE_RESERVED) {
+        return SHRINK_STAYS_boot;
+    }
+    if (word_flags(w) & PG_DMA) {
+        return SHRINK_STAYS_dma;
+    }
+    if (word_flags(w) & PG_TABLE) {
+        return SHRINK_STAYS_table;
+    }
+    return word_type(w) == MIGRATE_MOVABLE ? SHRINK_STAYS_busy : SHRINK_STAYS_kernel;
+}
+
+/* stays may be NULL. The pages of the block that are in use. */
+static uint64_t count_used(const struct mm *mm, uint32_t b, bool movable_too, uint64_t stays[SHRINK_STAYS])
+{
+    uint64_t used = 0;
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
+        const struct page *p = mm_block_page(mm, b) + i;
+        uint32_t w = page_word(p), n = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
+        bool in_use = word_state(w) == PAGE_USED || word_state(w) == PAGE_RESERVED;
+
+        n = n > PAGEBLOCK_PAGES - i ? PAGEBLOCK_PAGES - i : n;
+        if (in_use && (movable_too || !page_may_move(p))) {
+            used += n;
+            if (stays != NULL) {
+                stays[why_it_stays(w)] += n;
+            }
+        }
+        i += n;
+    }
+    return used;
+}
+
+/* What lies around pages that cannot move. */
+static void give_around(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    for (uint32_t b = (uint32_t)(mm->end_pfn / PAGEBLOCK_PAGES); b-- > 0 && out->pages < want && !out->low;) {
+        struct hotplug_report report = { 0 };
+        struct page *blocking = NULL;
+        uint64_t pages;
+
+        if (!block_here(mm, b) || mm_block(mm, b)->reserved_pages != 0 || mm_block(mm, b)->flags & PB_RESIDUAL || mm->migrate.move == NULL) {
+            continue;
+        }
+        pages = PAGEBLOCK_PAGES - count_used(mm, b, false, NULL);
+        if (pages == 0 || pages > want - out->pages) {                      /* I2 */
+            continue;
+        }
+        if (!make_spare(mm, pages)) {
+            out->low = true;
+            return;
+        }
+        if (memory_offline(mm, block_pfn(b), block_pfn(b + 1), OFFLINE_RESIDUAL_OK, ops, &report, &blocking) != MM_OK) {
+            /* as above */
+        }
+        add_report(out, &report);
+        if (report.residual_blocks > 0) {
+            (void)count_used(mm, b, true, out->stays);
+        }
+    }
+}
+
+void shrink_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    uint64_t extents = ops->machine_extents != NULL ? *ops->machine_extents : 0;
+
+    *out = (struct shrink_result){ 0 };
+    give_wholes(mm, want, true, ops, out);
+    if (!out->low) {
+        give_wholes(mm, want, false, ops, out);
+    }
+    if (!out->low && out->pages == 0 && want >= PAGEBLOCK_PAGES) {           /* I2 */
+        give_around(mm, want, ops, out);
+    }
+    mm_setup_watermarks(mm);
+    out->machine_extents = ops->machine_extents != NULL ? *ops->machine_extents - extents : 0;
+}
+
+/* ---- and back ---- */
+
+static bool block_given(const struct mm *mm, uint32_t b)
+{
+    uint32_t w;
+
+    if (!mm_pfn_valid(mm, block_pfn(b)) || !mm_block(mm, b)->offline) {
+        return false;
+    }
+    w = page_word(mm_block_page(mm, b));
+    return word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN) != 0;
+}
+
+static uint64_t given_in_part(const struct mm *mm, uint32_t b)
+{
+    uint64_t pages = 0;
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES && block_here(mm, b) && mm_block(mm, b)->reserved_pages != 0; i++) {
+        uint32_t w = page_word(mm_block_page(mm, b) + i);
+
+        pages += word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN) != 0;
+    }
+    return pages;
+}
+
+void grow_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    uint32_t blocks = (uint32_t)(mm->end_pfn / PAGEBLOCK_PAGES), n = 1;
+    mm_status_t status = MM_OK;
+
+    *out = (struct shrink_result){ 0 };
+    for (uint32_t b = 0; b < blocks && out->pages < want && status == MM_OK; b += n) {
+        struct hotplug_report report = { 0 };
+        uint64_t left = want - out->pages, part;
+
+        for (n = 0; b + n < blocks && block_given(mm, b + n) && left >= (n + 1ull) * PAGEBLOCK_PAGES && (b + n) / SECTION_BLOCKS == b / SECTION_BLOCKS; n++) {
+        }
+        part = n == 0 ? given_in_part(mm, b) : 0;
+        if (n > 0 || (part > 0 && part <= left)) {
+            bool was_gone = n > 0 && section_given(mm, b / SECTION_BLOCKS);
+
+            n = n > 0 ? n : 1;
+            status = memory_online(mm, block_pfn(b), block_pfn(b + n), ops, &report);
+            add_report(out, &report);
+            out->sections += was_gone && report.extents > 0;
+        }
+        n = n > 0 ? n : 1;
+    }
+}

@@ -1,0 +1,238 @@
+/* test_shrink.c - memory goes to the machine: sections first, then blocks, the highest first; never below the marks; and it comes back. */
+#include "guest_fixture.h"
+#include "compaction.h"
+#include "pageblock.h"
+#include "shrink.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define SECTION ((uint64_t)SECTION_PAGES)
+
+struct host { bool *has; uint64_t pages, calls, fail_at, extents; };
+struct world { struct fixture f; struct owners o; struct host h; struct hotplug_ops ops; };
+
+static mm_status_t change(struct host *h, pfn_t pfn, unsigned order, bool give)
+{
+    if (h->fail_at != 0 && ++h->calls == h->fail_at) {
+        return MM_EAGAIN;
+    }
+    for (uint64_t i = pfn.n; i < pfn.n + (1ull << order); i++) {
+        assert_int_equal(h->has[i], give);
+        h->has[i] = !give;
+    }
+    h->extents += give && order > 0;
+    return MM_OK;
+}
+static mm_status_t host_give(void *ctx, pfn_t pfn, unsigned order) { return change(ctx, pfn, order, true); }
+static mm_status_t host_take(void *ctx, pfn_t pfn, unsigned order) { return change(ctx, pfn, order, false); }
+
+static void make(struct world *w, uint64_t pages)
+{
+    struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = CLAIM_CLEAR_FIRST };
+
+    fixture_init_config(&w->f, &config, 0);
+    assert_int_equal(compaction_init(&w->f.mm, &config), MM_OK);
+    owners_init(&w->o, &w->f.mm, (uint32_t)pages, 1);
+    w->h = (struct host){ .has = malloc(pages), .pages = pages };
+    for (uint64_t i = 0; i < pages; i++) {
+        w->h.has[i] = true;
+    }
+    w->ops = (struct hotplug_ops){ .give = host_give, .take = host_take, .ctx = &w->h, .machine_extents = &w->h.extents };
+}
+
+static void end(struct world *w)
+{
+    owners_free(&w->o);
+    free(w->h.has);
+    fixture_free(&w->f);
+}
+
+static uint64_t has_pages(const struct world *w)
+{
+    uint64_t n = 0;
+
+    for (uint64_t i = 0; i < w->h.pages; i++) {
+        n += w->h.has[i];
+    }
+    return n;
+}
+
+static void check(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->o.count; i++) {
+        assert_true(w->h.has[w->o.page_of[i]->pfn]);
+    }
+    owners_check(&w->o);
+    check_mm(&w->f.mm, 0);
+}
+
+/* Fill memory with movable pages, then free all but some in each block: every block is in use, and nearly empty. */
+static void scatter(struct world *w, uint64_t fill, uint32_t keep_one_in)
+{
+    struct rng rng = { 7 };
+
+    while (w->o.count < fill) {
+        assert_non_null(owners_alloc(&w->o, GFP_HIGH_MOVABLE, 0));
+    }
+    for (uint32_t i = w->o.count; i-- > 0;) {
+        if (rng_below(&rng, keep_one_in) != 0) {
+            owners_put(&w->o, i);
+        }
+    }
+    mm_drain(&w->f.mm);
+}
+
+static void test_sections_first(void **state)
+{
+    struct world w;
+    struct shrink_result r;
+    struct page *kernel;
+
+    (void)state;
+    make(&w, 4 * SECTION);
+    /* A kernel page in the highest section: it cannot be emptied, and the two below it can. */
+    kernel = mm_page(&w.f.mm, pfn_make(4 * SECTION - 512));
+    scatter(&w, 4 * SECTION * 9 / 10, 20);
+    for (uint32_t i = 0; i < 2000; i++) {
+        assert_non_null(alloc_pages(&w.f.mm, GFP_KERNEL, 0));
+    }
+    spin_lock(&w.f.mm.zones[0].lock);
+    pageblock_set_type(&w.f.mm, &w.f.mm.zones[0], page_block(kernel), MIGRATE_UNMOVABLE);
+    spin_unlock(&w.f.mm.zones[0].lock);
+    shrink_pages(&w.f.mm, SECTION + 512, &w.ops, &r);
+    assert_int_equal(r.pages, SECTION + 512);
+    assert_int_equal(r.blocks, 65);
+    assert_int_equal(r.machine_extents, 65);
+    assert_int_equal(r.sections, 1);
+    assert_int_equal(r.single_pages + r.residual_blocks, 0);
+    for (uint64_t pfn = 0; pfn < 4 * SECTION; pfn++) {
+        bool gone = (pfn >= 2 * SECTION && pfn < 3 * SECTION) || (pfn >= 2 * SECTION - 512 && pfn < 2 * SECTION);
+
+        assert_int_equal(w.h.has[pfn], !gone);
+    }
+    check(&w);
+    /* No more than is asked for: less than a block, while blocks can go, is nothing. */
+    shrink_pages(&w.f.mm, 511, &w.ops, &r);
+    assert_int_equal(r.pages, 0);
+    grow_pages(&w.f.mm, 511, &w.ops, &r);
+    assert_int_equal(r.pages, 0);
+    grow_pages(&w.f.mm, 10 * SECTION, &w.ops, &r);
+    assert_int_equal(r.pages, SECTION + 512);
+    assert_int_equal(r.sections, 1);
+    assert_int_equal(has_pages(&w), 4 * SECTION);
+    check(&w);
+    end(&w);
+}
+
+/* What is free above the marks is given, and nothing below; what is in use lives on. */
+static void test_down_to_the_marks(void **state)
+{
+    struct world w;
+    struct shrink_result r;
+    uint64_t given = 0, possible;
+
+    (void)state;
+    make(&w, 2 * SECTION);
+    scatter(&w, 2 * SECTION * 9 / 10, 4);
+    possible = shrink_possible(&w.f.mm);
+    while (shrink_pages(&w.f.mm, 8192, &w.ops, &r), r.pages > 0) {
+        given += r.pages;
+        check(&w);
+    }
+    assert_true(r.low);
+    assert_true(given + 1024 > possible && given <= possible + 1024);       /* the marks fall with the memory */
+    assert_int_equal(has_pages(&w), 2 * SECTION - given);
+    assert_true(mm_free_pages(&w.f.mm) >= w.f.mm.zones[0].watermark[WMARK_HIGH]);
+    assert_non_null(owners_alloc(&w.o, GFP_HIGH_MOVABLE, 0));
+    grow_pages(&w.f.mm, UINT64_MAX, &w.ops, &r);
+    assert_int_equal(r.pages, given);
+    check(&w);
+    end(&w);
+}
+
+/* Pages that cannot move, one in each block: what lies around them goes last, and the reasons are told. */
+static void test_around_what_stays(void **state)
+{
+    struct world w;
+    struct shrink_result r;
+    uint64_t given = 0, stays = 0;
+
+    (void)state;
+    make(&w, SECTION);
+    while (owners_alloc(&w.o, GFP_HIGH_MOVABLE, 0) != NULL) {
+    }
+    for (uint32_t i = w.o.count; i-- > 0;) {
+        struct page *p = w.o.page_of[i];
+
+        if (p->pfn % 512 == 77) {
+            page_set_flags(p, p->pfn % 1024 == 77 ? PG_DMA : PG_PINNED);
+        } else {
+            owners_put(&w.o, i);
+        }
+    }
+    mm_drain(&w.f.mm);
+    do {
+        shrink_pages(&w.f.mm, 4096, &w.ops, &r);
+        given += r.pages;
+        stays += r.stays[SHRINK_STAYS_dma] + r.stays[SHRINK_STAYS_busy];
+        assert_int_equal(r.stays[SHRINK_STAYS_boot] + r.stays[SHRINK_STAYS_kernel] + r.stays[SHRINK_STAYS_table], 0);
+        assert_int_equal(r.blocks, 0);
+        assert_int_equal(r.stays[SHRINK_STAYS_dma] + r.stays[SHRINK_STAYS_busy], r.residual_blocks);
+        check(&w);
+    } while (r.pages > 0);
+    assert_true(r.low);
+    assert_true(stays > 40 && given == stays * 511);
+    grow_pages(&w.f.mm, given, &w.ops, &r);
+    assert_int_equal(r.pages, given);
+    assert_int_equal(has_pages(&w), SECTION);
+    check(&w);
+    end(&w);
+}
+
+/* The n-th call of the machine fails, for every n: what is gone is told, and another call goes on. */
+static void test_each_call_fails(void **state)
+{
+    bool more = true;
+
+    (void)state;
+    for (uint64_t n = 1; more; n++) {
+        struct world w;
+        struct shrink_result r;
+        uint64_t given = 0;
+
+        make(&w, SECTION);
+        scatter(&w, SECTION / 2, 16);
+        w.h.fail_at = n;
+        for (unsigned i = 0; i < 3 && given < 40 * 512; i++) {
+            shrink_pages(&w.f.mm, 40 * 512 - given, &w.ops, &r);
+            given += r.pages;
+            assert_int_equal(has_pages(&w), SECTION - given);
+            check(&w);
+        }
+        assert_int_equal(given, 40 * 512);
+        more = w.h.calls >= n;
+        w.h.calls = 0;
+        for (unsigned i = 0; i < 3 && given > 0; i++) {
+            grow_pages(&w.f.mm, given, &w.ops, &r);
+            given -= r.pages;
+            assert_int_equal(has_pages(&w), SECTION - given);
+            check(&w);
+        }
+        assert_int_equal(given, 0);
+        end(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sections_first),
+        cmocka_unit_test(test_down_to_the_marks),
+        cmocka_unit_test(test_around_what_stays),
+        cmocka_unit_test(test_each_call_fails),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
