@@ -117,7 +117,7 @@ static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
     (void)ctx, (void)pfn, (void)order;
     return MM_OK;
 }
-static const struct hotplug_ops hotplug = { give, give, NULL };
+static const struct hotplug_ops hotplug = { .give = give, .take = give, .ctx = NULL };
 
 /* The blocks under the pool's free pages are taken away: its pages move. */
 static void test_free_pages_move(void **state)
