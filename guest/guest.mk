@@ -19,7 +19,7 @@ GUEST_TEST_LIB_OBJ := $(GUEST_TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
 GUEST_TESTS := $(GUEST_TEST_SRC:%.c=$(BUILD)/%)
 TESTS += $(GUEST_TESTS)
 # tests/guest/guest_fault.c: page allocations that fail on request.
-GUEST_TEST_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node,--wrap=kmem_cache_alloc
+GUEST_TEST_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node,--wrap=alloc_pages_nodemask,--wrap=kmem_cache_alloc
 
 GUEST_CC_INCLUDE := $(shell $(CC) -print-file-name=include)
 GUEST_FLAGS = -std=c11 $(WARN) $(OPT) $(SAN) $(COVERAGE) -MMD -MP -Iinclude

@@ -17,6 +17,7 @@
  */
 #include "fault.h"
 #include "anon_vma.h"
+#include "mempolicy.h"
 #include "pagecache.h"
 #include "pgtable.h"
 #include "rmap.h"
@@ -64,13 +65,21 @@ static void mark_mlocked(const struct fault *f, struct page *page)
 
 /* ---- new anonymous pages ---- */
 
+/* Where a private page of the vma shall lie. The policy stays while mmap_lock is held. */
+static struct mpol_place place_of(const struct fault *f)
+{
+    return (struct mpol_place){ .policy = vma_policy(f->vma), .index = vma_index(f->vma, f->va) };
+}
+
 /* A new page of the vma's own; its contents are the caller's business. */
 static struct page *anon_page_new(const struct fault *f, gfp_t more)
 {
+    const struct mpol_place place = place_of(f);
+
     if (anon_vma_prepare(f->vma) != MM_OK) {
         return NULL;
     }
-    return alloc_pages(f->mm->vm->mm, GFP_HIGH_MOVABLE | more, 0);
+    return mpol_alloc(f->mm->vm, &place, GFP_HIGH_MOVABLE | more, 0);
 }
 
 /* Map a new page where the entry is as it was seen, in place of old if that is not NULL. Takes over the caller's reference. */
@@ -175,7 +184,7 @@ static mm_status_t fault_file(const struct fault *f)
 {
     struct vm *vm = f->mm->vm;
     struct page *page;
-    mm_status_t status = pagecache_get(f->vma->file, vma_index(f->vma, f->va), &page);
+    mm_status_t status = pagecache_get_policy(f->vma->file, vma_index(f->vma, f->va), f->mm->policy, &page);
 
     if (status != MM_OK) {
         return status;
@@ -288,13 +297,14 @@ static mm_status_t swap_page_map(const struct fault *f, struct page *page, swp_e
 static mm_status_t fault_swap(const struct fault *f)
 {
     swp_entry_t slot = { pte_soft_number(f->entry) };
+    const struct mpol_place place = place_of(f);
     struct vm *vm = f->mm->vm;
     struct page *page;
     struct pte_ref at;
     mm_status_t status = anon_vma_prepare(f->vma);
 
     if (status == MM_OK) {
-        status = swapcache_read(vm->swap, slot, GFP_HIGH_MOVABLE, &page);
+        status = swapcache_read(vm->swap, slot, GFP_HIGH_MOVABLE, &place, &page);
     }
     if (status != MM_OK) {
         if (relock(f, &at)) {

@@ -17,6 +17,7 @@
  */
 #include "vma.h"
 #include "anon_vma.h"
+#include "mempolicy.h"
 #include "pagecache.h"
 #include "pgtable.h"
 #include "rmap.h"
@@ -190,6 +191,7 @@ static mm_status_t vma_fork(struct mm_struct *child, struct vm_area *from)
         kmem_cache_free(child->vm->vma_cache, v);
         return MM_ENOMEM;
     }
+    v->policy = mpol_get(from->policy);
     if (v->file != NULL) {                      /* I2 */
         spin_lock(&v->file->i_mmap_lock);
         i_mmap_link(v, from);
@@ -210,6 +212,7 @@ mm_status_t mm_fork(struct mm_struct *parent, struct mm_struct **out)
     write_lock(&parent->mmap_lock);
     write_lock(&child->mmap_lock);
     child->map_hint = parent->map_hint;
+    child->policy = mpol_get(parent->policy);
     for (struct vm_area *v = parent->first; v != NULL && status == MM_OK; v = v->next) {
         status = vma_fork(child, v);
     }

@@ -16,6 +16,7 @@
 #include "anon_vma.h"
 #include "hugetlb.h"
 #include "lru.h"
+#include "mempolicy.h"
 #include "pgtable.h"
 #include "slab.h"
 #include "frameshift/assert.h"
@@ -79,6 +80,8 @@ void vm_destroy(struct vm *vm)
     cache_destroy(vm->vma_cache);
     cache_destroy(vm->anon_vma_cache);
     cache_destroy(vm->chain_cache);
+    cache_destroy(vm->policy_range_cache);
+    cache_destroy(vm->policy_cache);
     vm->mm->hooks.release = NULL;
     vm->mm->vm = NULL;
     *vm = (struct vm){ .mm = NULL };
@@ -91,9 +94,12 @@ mm_status_t vm_init(struct vm *vm, struct mm *mm)
     vm->vma_cache = kmem_cache_create(mm, "vm_area", sizeof(struct vm_area), 0, KMEM_ACCOUNT, NULL, NULL);
     vm->anon_vma_cache = kmem_cache_create(mm, "anon_vma", sizeof(struct anon_vma), 0, KMEM_ACCOUNT, NULL, NULL);
     vm->chain_cache = kmem_cache_create(mm, "anon_vma_chain", sizeof(struct anon_vma_chain), 0, KMEM_ACCOUNT, NULL, NULL);
+    vm->policy_cache = kmem_cache_create(mm, "mempolicy", sizeof(struct mempolicy), 0, KMEM_ACCOUNT, NULL, NULL);
+    vm->policy_range_cache = kmem_cache_create(mm, "policy_range", sizeof(struct policy_range), 0, KMEM_ACCOUNT, NULL, NULL);
     mm->vm = vm;
     mm->hooks.release = release;
-    if (vm->mm_cache == NULL || vm->vma_cache == NULL || vm->anon_vma_cache == NULL || vm->chain_cache == NULL) {
+    if (vm->mm_cache == NULL || vm->vma_cache == NULL || vm->anon_vma_cache == NULL || vm->chain_cache == NULL || vm->policy_cache == NULL
+        || vm->policy_range_cache == NULL) {
         vm_destroy(vm);
         return MM_ENOMEM;
     }
@@ -163,5 +169,6 @@ void mm_put(struct mm_struct *mm)
     unlist(mm);
     pgtable_destroy(mm);
     write_unlock(&mm->mmap_lock);
+    mpol_put(mm->vm, mm->policy);
     kmem_cache_free(mm->vm->mm_cache, mm);
 }

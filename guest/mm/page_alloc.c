@@ -6,6 +6,7 @@
  *   I1  a unit that leaves here is PAGE_USED with its order and the caller's type, refs 1.
  *   I2  blocks of MIGRATE_HIGHATOMIC cover at most 1% of the zone (one block in a small zone).
  *   I3  no lock is held while a hook runs or a page is cleared.
+ *   I4  every step of a request takes from the zones of its list alone, so a node mask holds in the slow path, in reclaim and in fallbacks too.
  * Lock order: per-CPU list lock, then zone lock.
  * Why: a kernel page in a block of movable pages keeps that block from ever being whole again, so
  *   it is the last thing tried: before it come a whole free block, clearing one by migration,
@@ -240,39 +241,72 @@ FS_NOINLINE static struct page *alloc_slow(struct mm *mm, const struct request *
     return p;
 }
 
-struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+/* pre: r has node and zonelist */
+static inline struct page *alloc_request(struct mm *mm, const struct request *r)
 {
-    struct request r = { .gfp = gfp, .order = order, .type = gfp_migratetype(gfp), .class = gfp_zone_class(gfp),
-                         .node = node };
-    struct page *p;
+    struct page *p = try_own(mm, r, WMARK_LOW);
 
-    ASSERT_CMP(order, <=, MAX_ORDER);
-    ASSERT_CMP(node, <, mm->node_count);
-    ASSERT((gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE)) != (__GFP_MOVABLE | __GFP_RECLAIMABLE));
-    r.zonelist = mm->zonelist[node][r.class];
-    p = try_own(mm, &r, WMARK_LOW);
     if (fs_unlikely(p == NULL)) {
-        p = alloc_slow(mm, &r);
+        p = alloc_slow(mm, r);
         if (p == NULL) {
             return NULL;
         }
     }
-    page_set_word(p, PAGE_WORD(PAGE_USED, order, r.type, gfp & __GFP_COMP ? PG_COMP : 0));
+    page_set_word(p, PAGE_WORD(PAGE_USED, r->order, r->type, r->gfp & __GFP_COMP ? PG_COMP : 0));
     p->mapping = NULL;                          /* whoever finds it by frame sees that nobody's mapping has it yet */
     atomic_store_explicit(&p->refs, 1, memory_order_release);
-    if (gfp & __GFP_ZERO) {
-        for (uint64_t i = 0; i < 1ull << order; i++) {
+    if (r->gfp & __GFP_ZERO) {
+        for (uint64_t i = 0; i < 1ull << r->order; i++) {
             arch_page_clear(pfn_make(p->pfn + i));
         }
     }
     return p;
 }
 
-struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
+static inline struct request request_make(const struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+{
+    ASSERT_CMP(order, <=, MAX_ORDER);
+    ASSERT_CMP(node, <, mm->node_count);
+    ASSERT((gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE)) != (__GFP_MOVABLE | __GFP_RECLAIMABLE));
+    return (struct request){ .gfp = gfp, .order = order, .type = gfp_migratetype(gfp), .class = gfp_zone_class(gfp), .node = node,
+                             .zonelist = mm->zonelist[node][gfp_zone_class(gfp)] };
+}
+
+struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+{
+    struct request r = request_make(mm, node, gfp, order);
+
+    return alloc_request(mm, &r);
+}
+
+struct page *alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order)
+{
+    struct request r = request_make(mm, node, gfp & ~__GFP_THISNODE, order);
+    uint8_t list[MM_ZONES_MAX];                 /* the node's, without what the mask leaves out (I4) */
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < MM_ZONES_MAX && r.zonelist[i] != 0xff; i++) {
+        if (nodes >> mm->zones[r.zonelist[i]].node & 1) {
+            list[n++] = r.zonelist[i];
+        }
+    }
+    if (n < MM_ZONES_MAX) {
+        list[n] = 0xff;
+    }
+    r.zonelist = list;
+    return alloc_request(mm, &r);
+}
+
+uint32_t mm_local_node(const struct mm *mm)
 {
     unsigned cpu = mm->node_count > 1 ? arch_cpu_id() : 0;
 
-    return alloc_pages_node(mm, mm->cpu_node[cpu < mm->cpus ? cpu : 0], gfp, order);
+    return mm->cpu_node[cpu < mm->cpus ? cpu : 0];
+}
+
+struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
+{
+    return alloc_pages_node(mm, mm_local_node(mm), gfp, order);
 }
 
 void page_put(struct mm *mm, struct page *p)

@@ -13,6 +13,10 @@
  * __GFP_ZERO clears the pages. */
 struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order);
 struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order);
+/* The same from the nodes of the mask and no others, whatever happens: first from node (if it is one of them), then those around it. */
+struct page *alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order);
+/* The node of this CPU. */
+uint32_t mm_local_node(const struct mm *mm);
 static inline struct page *alloc_zeroed_page(struct mm *mm, gfp_t gfp) { return alloc_pages(mm, gfp | __GFP_ZERO, 0); }
 
 /* Drop one reference of a used unit's head; the last one frees the unit. */

@@ -138,6 +138,17 @@ struct page *pagecache_find(struct address_space *as, uint64_t index)
     return word == 0 || radix_is_value(word) ? NULL : word_page(word);
 }
 
+bool pagecache_find_slot(struct address_space *as, uint64_t index, uint64_t *entry)
+{
+    uint64_t word;
+
+    spin_lock(&as->tree_lock);
+    word = radix_get(&as->tree, index);
+    spin_unlock(&as->tree_lock);
+    *entry = radix_is_value(word) ? radix_to_value(word) : 0;
+    return radix_is_value(word);
+}
+
 /* MM_EBUSY: something is there by now. pre: page is locked and nobody else's */
 static mm_status_t insert(struct address_space *as, uint64_t index, struct page *page)
 {
@@ -182,10 +193,10 @@ static void evict(struct address_space *as, struct page *page)
 }
 
 /* MM_EBUSY: somebody else was faster. */
-static mm_status_t fill(struct address_space *as, uint64_t index, struct page **out)
+static mm_status_t fill(struct address_space *as, uint64_t index, const struct mpol_place *place, struct page **out)
 {
     struct vm *vm = as->vm;
-    struct page *page = alloc_pages(vm->mm, as->gfp, 0);
+    struct page *page = mpol_alloc(vm, place, as->gfp, 0);
     mm_status_t status;
 
     if (page == NULL) {
@@ -221,12 +232,12 @@ static mm_status_t fill(struct address_space *as, uint64_t index, struct page **
 }
 
 /* Put the page of a swap entry back into the tree. MM_OK also where somebody else has done something: look again. */
-static mm_status_t swap_in(struct address_space *as, uint64_t index, swp_entry_t entry)
+static mm_status_t swap_in(struct address_space *as, uint64_t index, swp_entry_t entry, const struct mpol_place *place)
 {
     struct swap *swap = as->vm->swap;
     struct page *page;
     bool back = false;
-    mm_status_t status = swapcache_read(swap, entry, as->gfp, &page);
+    mm_status_t status = swapcache_read(swap, entry, as->gfp, place, &page);
 
     if (status != MM_OK) {
         return status == MM_EAGAIN ? MM_OK : status;
@@ -274,6 +285,13 @@ static bool wait_uptodate(struct address_space *as, struct page *page)
 
 mm_status_t pagecache_get(struct address_space *as, uint64_t index, struct page **out)
 {
+    return pagecache_get_policy(as, index, NULL, out);
+}
+
+mm_status_t pagecache_get_policy(struct address_space *as, uint64_t index, const struct mempolicy *otherwise, struct page **out)
+{
+    struct mempolicy *own = shared_policy_get(&as->policy, index);
+    const struct mpol_place place = { .policy = own != NULL ? own : otherwise, .index = index };
     mm_status_t status;
 
     do {
@@ -281,9 +299,9 @@ mm_status_t pagecache_get(struct address_space *as, uint64_t index, struct page 
 
         status = MM_EBUSY;
         if (word == 0) {
-            status = fill(as, index, out);
+            status = fill(as, index, &place, out);
         } else if (radix_is_value(word)) {
-            mm_status_t in = swap_in(as, index, (swp_entry_t){ radix_to_value(word) });
+            mm_status_t in = swap_in(as, index, (swp_entry_t){ radix_to_value(word) }, &place);
 
             status = in != MM_OK ? in : MM_EBUSY;
         } else if (wait_uptodate(as, word_page(word))) {
@@ -294,6 +312,7 @@ mm_status_t pagecache_get(struct address_space *as, uint64_t index, struct page 
             page_put(as->vm->mm, word_page(word));
         }
     } while (status == MM_EBUSY);
+    mpol_put(as->vm, own);
     return status;
 }
 
@@ -488,6 +507,7 @@ void address_space_destroy(struct address_space *as)
         radix_reserve_free(&freed, cache->nodes);
     }
     spin_unlock(&as->tree_lock);
+    shared_policy_destroy(as->vm, &as->policy);
     spin_lock(&cache->lock);
     *(as->prev != NULL ? &as->prev->next : &cache->spaces) = as->next;
     if (as->next != NULL) {

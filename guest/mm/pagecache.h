@@ -8,8 +8,8 @@
 #ifndef GUEST_MM_PAGECACHE_H
 #define GUEST_MM_PAGECACHE_H
 
+#include "mempolicy.h"
 #include "radix.h"
-#include "vm.h"
 
 /* Where pages come from and go to. Called with the page locked and no other lock; may sleep, may be called by any CPU that reclaims. */
 struct backing_ops {
@@ -26,6 +26,7 @@ struct address_space {
     struct vm_area *i_mmap;                     /* i_mmap_lock: vmas that map it, by i_mmap_next */
     struct radix tree;                          /* tree_lock: pages, and swap entries of shared memory */
     uint64_t pages, dirty, swapped;             /* tree_lock */
+    struct shared_policy policy;                /* where its pages shall lie, whoever maps them */
     struct address_space *next, *prev;          /* pagecache.lock */
 };
 
@@ -49,9 +50,13 @@ void address_space_destroy(struct address_space *as);
 
 /* Referenced, or NULL; may not be PG_UPTODATE yet. */
 struct page *pagecache_find(struct address_space *as, uint64_t index);
+/* Shared memory: the swap entry that is there instead of a page; false: none is. It may be gone by the time it is looked at. */
+bool pagecache_find_slot(struct address_space *as, uint64_t index, uint64_t *entry);
 /* Referenced, PG_UPTODATE, not locked; read in, or cleared (shared memory), or swapped in where it is missing.
  * MM_ENOMEM, MM_EIO. pre: no lock but mmap_lock is held (page locks neither) */
 mm_status_t pagecache_get(struct address_space *as, uint64_t index, struct page **out) FS_MUST_CHECK;
+/* The same; a page that is brought in lies where the object's policy says, or where otherwise does (NULL: anywhere) if the object has none there. */
+mm_status_t pagecache_get_policy(struct address_space *as, uint64_t index, const struct mempolicy *otherwise, struct page **out) FS_MUST_CHECK;
 /* Contents are newer than the backing store's from now on. pre: it cannot leave the cache: locked, mapped, or referenced by who got it
  * from the cache. Called after the contents were changed. page_table_lock may be held. */
 void pagecache_dirty(struct page *page);

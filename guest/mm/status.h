@@ -12,7 +12,12 @@ typedef enum mm_status {
     MM_EBUSY,       /* a page is in the way; the out parameter names it */
     MM_EAGAIN,      /* may succeed later */
     MM_ENOMEM,
-    MM_EIO,         /* a backing store failed */
+    MM_EIO,         /* a backing store failed; mbind: pages are not where the policy says */
+    MM_ENOENT,      /* no page is there */
+    MM_EACCES,      /* others map the page too */
+    MM_ENODEV,      /* no such node, or one without memory */
+    MM_EFAULT,      /* nothing is mapped there */
+    MM_STATUSES
 } mm_status_t;
 
 #endif

@@ -16,6 +16,7 @@
  */
 #include "swap.h"
 #include "lru.h"
+#include "mempolicy.h"
 #include "pagecache.h"
 #include "rmap.h"
 #include "slab.h"
@@ -340,10 +341,10 @@ bool swapcache_try_free(struct swap *s, struct page *page)
 }
 
 /* Read the slot into a new page. MM_EBUSY: somebody else was faster. */
-static mm_status_t fill(struct swap *s, swp_entry_t entry, gfp_t gfp, struct page **out)
+static mm_status_t fill(struct swap *s, swp_entry_t entry, gfp_t gfp, const struct mpol_place *place, struct page **out)
 {
     struct vm *vm = s->vm;
-    struct page *page = alloc_pages(vm->mm, gfp & ~__GFP_ZERO, 0);
+    struct page *page = mpol_alloc(vm, place, gfp & ~__GFP_ZERO, 0);
     const struct swap_area *a = &s->areas[swp_area(entry)];
     mm_status_t status;
 
@@ -371,7 +372,7 @@ static mm_status_t fill(struct swap *s, swp_entry_t entry, gfp_t gfp, struct pag
     return MM_OK;
 }
 
-mm_status_t swapcache_read(struct swap *s, swp_entry_t entry, gfp_t gfp, struct page **out)
+mm_status_t swapcache_read(struct swap *s, swp_entry_t entry, gfp_t gfp, const struct mpol_place *place, struct page **out)
 {
     mm_status_t status = MM_EBUSY;
 
@@ -380,7 +381,7 @@ mm_status_t swapcache_read(struct swap *s, swp_entry_t entry, gfp_t gfp, struct 
         uint32_t count = swap_count(s, entry);
 
         if (page == NULL) {
-            status = count == 0 || count == UINT32_MAX ? MM_EAGAIN : fill(s, entry, gfp, out);
+            status = count == 0 || count == UINT32_MAX ? MM_EAGAIN : fill(s, entry, gfp, place, out);
             continue;
         }
         if (!page_test(page, PG_UPTODATE)) {

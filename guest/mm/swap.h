@@ -67,9 +67,11 @@ void swapcache_remove(struct swap *s, struct page *page);
 bool swapcache_reclaim(struct swap *s, struct page *page, int32_t held);
 /* Nobody wants the slot but the cache: the page leaves it; true if it did. pre: locked */
 bool swapcache_try_free(struct swap *s, struct page *page);
-/* Referenced, PG_UPTODATE, not locked; read where it is not cached. MM_ENOMEM; MM_EIO; MM_EAGAIN: the slot is not in use (any more).
+/* Referenced, PG_UPTODATE, not locked; read where it is not cached, into a page where place wants it (NULL: anywhere).
+ * MM_ENOMEM; MM_EIO; MM_EAGAIN: the slot is not in use (any more).
  * pre: as pagecache_get() */
-mm_status_t swapcache_read(struct swap *s, swp_entry_t entry, gfp_t gfp, struct page **out) FS_MUST_CHECK;
+struct mpol_place;
+mm_status_t swapcache_read(struct swap *s, swp_entry_t entry, gfp_t gfp, const struct mpol_place *place, struct page **out) FS_MUST_CHECK;
 /* Write it to its slot if it is dirty. pre: locked, PG_SWAPCACHE. MM_EIO: it stays dirty. */
 mm_status_t swapcache_write_page(struct swap *s, struct page *page);
 /* Migration, as pagecache_replace(). */

@@ -20,6 +20,7 @@ struct anon_vma_chain;
 struct hugetlb;
 struct kmem_cache;
 struct lru;
+struct mempolicy;
 struct pagecache;
 struct swap;
 
@@ -49,7 +50,10 @@ struct swap;
     X(hugetlb_alloc)        /* huge pages that came to the pool */                  \
     X(hugetlb_alloc_fail)   /* ... that memory did not give */                      \
     X(hugetlb_free)         /* ... that went back to the allocator */               \
-    X(hugetlb_migrate)      /* free ones that were moved */
+    X(hugetlb_migrate)      /* free ones that were moved */                         \
+    X(policy_hit)           /* new pages where their policy wants them */           \
+    X(policy_miss)          /* ... elsewhere: there was nothing free */             \
+    X(policy_refused)       /* ... nowhere: bind */
 enum vm_counter {
 #define X(name) VMC_##name,
     VM_COUNTER_LIST(X)
@@ -70,6 +74,7 @@ struct vm_area {
     struct vm_area *i_mmap_next, *i_mmap_prev;  /* file->i_mmap_lock */
     struct anon_vma *anon_vma;                  /* p: that of pages which become anonymous here; set once */
     struct anon_vma_chain *chain;               /* p: every anon_vma whose pages may be mapped here */
+    struct mempolicy *policy;                   /* m w: of private pages; NULL: the process's. A shared mapping has none: file->policy */
 };
 
 struct mm_struct {
@@ -83,6 +88,7 @@ struct mm_struct {
     uint64_t map_hint;                          /* m: where the search for a gap starts */
     uint64_t total_pages, locked_pages;         /* m: of all vmas, of VM_LOCKED ones */
     uint32_t vma_count;                         /* m */
+    struct mempolicy *policy;                   /* m w: of what has none of its own; NULL: default */
     uint64_t rss;                               /* p: entries that map a page */
     uint64_t swap_entries;                      /* p */
     uint64_t tables;                            /* p: pages of page tables, with the root */
@@ -97,7 +103,7 @@ struct vm {
     struct lru *lru;                            /* the same */
     struct pagecache *pagecache;                /* the same: pagecache_init() */
     struct hugetlb *hugetlb;                    /* NULL: no pool; hugetlb_init() */
-    struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache;
+    struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache, *policy_cache, *policy_range_cache;
     _Atomic uint64_t counters[VM_COUNTERS];
 };
 

@@ -17,6 +17,7 @@
 #include "vma.h"
 #include "anon_vma.h"
 #include "fault.h"
+#include "mempolicy.h"
 #include "pagecache.h"
 #include "pgtable.h"
 #include "rmap.h"
@@ -58,6 +59,7 @@ void vma_free(struct vm_area *v)
         spin_unlock(&v->file->i_mmap_lock);
     }
     anon_vma_unlink(v);
+    mpol_put(v->mm->vm, v->policy);
     kmem_cache_free(v->mm->vm->vma_cache, v);
 }
 
@@ -77,6 +79,7 @@ static mm_status_t vma_split(struct vm_area *v, uint64_t va)
         kmem_cache_free(mm->vm->vma_cache, upper);
         return MM_ENOMEM;
     }
+    upper->policy = mpol_get(v->policy);
     mm->total_pages -= vma_pages(upper);        /* counted again by the insertion */
     mm->locked_pages -= v->flags & VM_LOCKED ? vma_pages(upper) : 0;
     rmap_lock(v);                               /* I2: for a moment both cover the upper part */
@@ -103,7 +106,7 @@ static void merge_with_prev(struct vm_area *v)
     struct vm_area *p = v->prev;
 
     if (p == NULL || p->end != v->start || p->flags != v->flags || p->file != v->file || p->pgoff + vma_pages(p) != v->pgoff
-        || (v->anon_vma != NULL && v->anon_vma != p->anon_vma)) {
+        || (v->anon_vma != NULL && v->anon_vma != p->anon_vma) || !mpol_equal(v->policy, p->policy)) {
         return;
     }
     vma_remove(v->mm, v);
@@ -381,4 +384,44 @@ mm_status_t vm_mlock(struct mm_struct *mm, uint64_t va, uint64_t bytes)
 mm_status_t vm_munlock(struct mm_struct *mm, uint64_t va, uint64_t bytes)
 {
     return change_locked(mm, va, bytes, 0);
+}
+
+/* ---- memory policy ---- */
+
+/* What the parts of [start, end) that are mapped shared may need. pre: mmap_lock */
+static mm_status_t ranges_for(const struct mm_struct *mm, uint64_t start, uint64_t end, struct policy_range **spare)
+{
+    uint32_t n = 0;
+
+    for (const struct vm_area *v = find_vma(mm, start); v != NULL && v->start < end; v = v->next) {
+        n += v->flags & VM_SHARED ? POLICY_RANGES_A_SET : 0;
+    }
+    return policy_ranges_new(mm->vm, n, spare);
+}
+
+mm_status_t vm_set_range_policy(struct mm_struct *mm, uint64_t va, uint64_t bytes, struct mempolicy *policy)
+{
+    struct policy_range *spare = NULL;
+    mm_status_t status;
+
+    if (!range_ok(va, bytes)) {
+        return MM_EINVAL;
+    }
+    write_lock(&mm->mmap_lock);
+    status = no_holes(mm, va, va + bytes) ? cut_out(mm, va, va + bytes) : MM_EFAULT;
+    if (status == MM_OK) {
+        status = ranges_for(mm, va, va + bytes, &spare);       /* I1 */
+    }
+    for (struct vm_area *v = find_vma(mm, va); status == MM_OK && v != NULL && v->start < va + bytes; v = v->next) {
+        if (v->flags & VM_SHARED) {
+            shared_policy_set(mm->vm, &v->file->policy, v->pgoff, v->pgoff + vma_pages(v), policy, &spare);
+        } else {
+            mpol_put(mm->vm, v->policy);
+            v->policy = mpol_get(policy);
+        }
+    }
+    merge_range(mm, va, va + bytes);
+    write_unlock(&mm->mmap_lock);
+    policy_ranges_free(mm->vm, spare);
+    return status;
 }

@@ -34,6 +34,12 @@ mm_status_t vm_mprotect(struct mm_struct *mm, uint64_t va, uint64_t bytes, unsig
 mm_status_t vm_mlock(struct mm_struct *mm, uint64_t va, uint64_t bytes) FS_MUST_CHECK;
 mm_status_t vm_munlock(struct mm_struct *mm, uint64_t va, uint64_t bytes) FS_MUST_CHECK;
 
+/* Private mappings of [va, va + bytes) have this policy from now on (one more reference each), and objects that are mapped shared there have it
+ * for their part of the object, whoever maps it; pages that are there stay (mbind.h moves them). NULL: the next in line decides.
+ * MM_EINVAL; MM_EFAULT: holes; MM_ENOMEM: nothing was changed. */
+struct mempolicy;
+mm_status_t vm_set_range_policy(struct mm_struct *mm, uint64_t va, uint64_t bytes, struct mempolicy *policy) FS_MUST_CHECK;
+
 /* ---- inside (vma_tree.c, zap.c) ---- */
 
 /* The first vma that ends above va, or NULL. pre: mmap_lock */

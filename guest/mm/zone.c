@@ -421,6 +421,16 @@ uint64_t mm_counter(const struct mm *mm, enum zone_counter c)
     return sum;
 }
 
+nodemask_t mm_nodes(const struct mm *mm)
+{
+    nodemask_t nodes = 0;
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        nodes |= mm->zones[i].managed_pages != 0 ? 1u << mm->zones[i].node : 0;
+    }
+    return nodes;
+}
+
 uint64_t mm_free_pages(const struct mm *mm)
 {
     uint64_t sum = 0;

@@ -20,6 +20,7 @@
 #include "status.h"
 
 #define MM_NODES_MAX   8u
+typedef uint32_t nodemask_t;                        /* bit n: node n */
 #define MM_ZONES_MAX   (MM_NODES_MAX * 3u)
 #define FREE_ORDERS    (PAGEBLOCK_ORDER + 1u)       /* stored orders: 0 .. PAGEBLOCK_ORDER */
 #define PCP_ORDERS     4u                          /* orders 0 .. 3 have lists, and PAGEBLOCK_ORDER */
@@ -241,6 +242,9 @@ static inline bool migratetype_is_kernel(enum migratetype t)
     return t == MIGRATE_UNMOVABLE || t == MIGRATE_RECLAIMABLE || t == MIGRATE_ACCOUNTED;
 }
 
+/* The node of a page of a present section. */
+static inline uint32_t page_node(const struct mm *mm, const struct page *p) { return mm_block_zone(mm, page_block(p))->node; }
+
 /* Where the next kernel block should be: positions below this one. pre: zone lock */
 static inline uint32_t zone_claim_limit(const struct zone *z, uint32_t window)
 {
@@ -292,5 +296,7 @@ void mm_setup_watermarks(struct mm *mm);
 bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp);
 uint64_t mm_counter(const struct mm *mm, enum zone_counter c);
 uint64_t mm_free_pages(const struct mm *mm);
+/* Nodes that have memory now. */
+nodemask_t mm_nodes(const struct mm *mm);
 
 #endif

@@ -12,7 +12,9 @@
 
 struct page *__real_alloc_pages(struct mm *mm, gfp_t gfp, unsigned order);
 struct page *__real_alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order);
+struct page *__real_alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order);
 struct page *__wrap_alloc_pages(struct mm *mm, gfp_t gfp, unsigned order);
+struct page *__wrap_alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order);
 struct page *__wrap_alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order);
 
 static _Atomic uint64_t calls, fail_first = UINT64_MAX, fail_last = UINT64_MAX;
@@ -50,4 +52,9 @@ struct page *__wrap_alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
 struct page *__wrap_alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
 {
     return fails_now() ? NULL : __real_alloc_pages_node(mm, node, gfp, order);
+}
+
+struct page *__wrap_alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order)
+{
+    return fails_now() ? NULL : __real_alloc_pages_nodemask(mm, node, nodes, gfp, order);
 }

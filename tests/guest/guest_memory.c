@@ -20,12 +20,23 @@ static uint64_t free_at_start;
 
 void memory_init(struct fixture *f, uint64_t pages, uint64_t reserved, unsigned cpus)
 {
+    memory_init_nodes(f, pages, reserved, cpus, 1, 0);
+}
+
+void memory_init_nodes(struct fixture *f, uint64_t pages, uint64_t reserved, unsigned cpus, uint32_t nodes, uint64_t more_frames)
+{
+    struct mm_range ram[MM_NODES_MAX];
+    struct mm_config config = { .ram = ram, .ram_count = nodes, .cpus = cpus };
+
+    for (uint32_t n = 0; n < nodes; n++) {
+        ram[n] = (struct mm_range){ pfn_make(pages / nodes * n), pfn_make(n + 1 < nodes ? pages / nodes * (n + 1) : pages), n };
+    }
     assert_null(base);
-    base_bytes = pages * FS_PAGE_BYTES;
+    base_bytes = (pages + more_frames) * FS_PAGE_BYTES;
     base = mmap(NULL, base_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(base != MAP_FAILED);
-    arch_hosted_set_memory(base, pages);
-    fixture_init(f, pages, reserved, cpus);
+    arch_hosted_set_memory(base, pages + more_frames);
+    fixture_init_config(f, &config, reserved);
     free_at_start = mm_free_pages(&f->mm);
 }
 

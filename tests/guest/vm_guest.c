@@ -61,10 +61,15 @@ const struct backing_ops store_ops = { store_read, store_write };
 
 void guest_init(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_slots)
 {
+    guest_init_nodes(g, pages, cpus, swap_slots, 1, 0);
+}
+
+void guest_init_nodes(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_slots, uint32_t nodes, uint64_t more_frames)
+{
     struct mm_config config = { .cpus = cpus };
 
     *g = (struct guest){ .swap_bytes = NULL };
-    memory_init(&g->f, pages, 64, cpus);
+    memory_init_nodes(&g->f, pages, 64, cpus, nodes, more_frames);
     config.boot_alloc = fixture_boot_alloc;
     config.boot_ctx = &g->f;
     assert_int_equal(compaction_init(&g->f.mm, &config), MM_OK);

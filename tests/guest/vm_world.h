@@ -31,6 +31,7 @@ struct guest {
 };
 /* swap_slots 0: no swap. claim: compaction and the claim policy that clears blocks. */
 void guest_init(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_slots);
+void guest_init_nodes(struct guest *g, uint64_t pages, unsigned cpus, uint32_t swap_slots, uint32_t nodes, uint64_t more_frames);
 /* Checks that everything is free again. */
 void guest_free(struct guest *g);
 /* mm_fsck(), slab_fsck(), vm_fsck(): prints every fault and the seed, fails the test if there is one. */
