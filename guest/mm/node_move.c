@@ -1,0 +1,239 @@
+/*
+ * node_move.c - moving pages of a process to nodes that the caller names page by page.
+ *
+ * Owns: struct move_list; the walk over the pages of a range.
+ * Invariants:
+ *   I1  the target of items[i] is allocated for items[i] alone and on one of to[i]: the association is 1-1, so a pattern comes out exact whatever
+ *       order the pages move in and whichever of them are busy.
+ *   I2  a page is in a list once.
+ *   I3  no lock is held while pages move: who maps them may fault, fork and exit meanwhile.
+ * Lock order: mmap_lock for reading while a batch is gathered; under it page locks, page_table_lock, tree_lock or swap.lock, one at a time.
+ * Why: gathering and moving alternate in batches, so the list needs no memory that could be missing, and mmap_lock is held for short times only.
+ *   A page on its way to another place says "migration" in its entry: it is waited for, because it may arrive where it is not wanted.
+ * Cost: a page that is where it should be costs one look at its entry; one that others may map too, a walk of its reverse map.
+ *
+ * Layer: L4
+ */
+#include "node_move.h"
+#include "pagecache.h"
+#include "pgtable.h"
+#include "rmap.h"
+#include "swap.h"
+#include "vma.h"
+#include "frameshift/assert.h"
+
+#define MIGRATION_TRIES 10000u
+
+/* ---- a list ---- */
+
+bool move_list_has(const struct move_list *l, const struct page *page)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        if (l->items[i].from == page) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void move_list_add(struct move_list *l, struct page *page, nodemask_t to)
+{
+    ASSERT(!move_list_full(l) && to != 0);
+    l->to[l->count] = to;
+    l->items[l->count++] = (struct migrate_item){ .from = page };
+}
+
+/* new_page_fn (I1) */
+static struct page *target(void *ctx, struct page *from, size_t i)
+{
+    struct move_list *l = ctx;
+    struct page *to = mpol_alloc_on(l->vm, l->to[i], l->reclaim ? GFP_HIGH_MOVABLE : GFP_HIGH_MOVABLE & ~__GFP_DIRECT_RECLAIM, 0);
+
+    (void)from;
+    if (to != NULL) {
+        l->node[i] = page_node(l->vm->mm, to);
+    }
+    return to;
+}
+
+void move_list_run(struct move_list *l, struct migrate_result *result)
+{
+    mm_status_t status = migrate_pages(l->vm, l->items, l->count, target, l, MIGRATE_SYNC, result);
+
+    (void)status;                               /* each item has its own */
+    for (size_t i = 0; i < l->count; i++) {
+        if (l->items[i].status != MM_OK) {
+            page_put(l->vm->mm, l->items[i].from);
+        }
+    }
+}
+
+/* ---- one page ---- */
+
+struct users_walk { const struct mm_struct *mm; struct page_users users; };
+
+static bool users_one(struct vm *vm, struct page *page, struct vm_area *vma, const struct pte_ref *at, uint64_t va, void *arg)
+{
+    struct users_walk *w = arg;
+    uint64_t e = pte_read(at);
+
+    (void)vm;
+    if (!pte_maps(e) || pte_pfn(e).n != page->pfn) {
+        return true;
+    }
+    if (vma->mm != w->mm) {
+        w->users.others = true;
+    } else if (va < w->users.lowest) {
+        w->users.lowest = va;
+    }
+    return true;
+}
+
+struct page_users page_users(struct vm *vm, struct page *page, const struct mm_struct *mm)
+{
+    struct users_walk w = { .mm = mm, .users = { .lowest = UINT64_MAX } };
+
+    page_lock(page);
+    if (page_mapped(page)) {
+        rmap_walk(vm, page, users_one, &w);
+    }
+    page_unlock(page);
+    return w.users;
+}
+
+/* *table: there is a page table for va. */
+static struct page *look_at(struct mm_struct *mm, uint64_t va, uint64_t *entry, bool *table)
+{
+    struct page *page = NULL;
+
+    *entry = 0;
+    *table = false;
+    for (unsigned tries = 0; tries < MIGRATION_TRIES; tries++) {
+        struct pte_ref at;
+
+        spin_lock(&mm->page_table_lock);
+        *table = pgtable_find(mm, va, &at);
+        *entry = *table ? pte_read(&at) : 0;
+        if (pte_maps(*entry)) {
+            page = mm_page(mm->vm->mm, pte_pfn(*entry));
+            page_get(page);
+        }
+        spin_unlock(&mm->page_table_lock);
+        if (!pte_is(*entry, PTE_MIGRATION)) {
+            break;
+        }
+        arch_cpu_relax();
+    }
+    return page;
+}
+
+struct page *page_at(struct mm_struct *mm, uint64_t va, uint64_t *entry)
+{
+    bool table;
+
+    return look_at(mm, va, entry, &table);
+}
+
+/* A page that is only in a cache: in the swap cache, or in the object that is mapped shared. */
+static struct page *cached_at(const struct vm_area *v, uint64_t va, uint64_t entry)
+{
+    struct page *page = NULL;
+    uint64_t slot;
+
+    if (pte_is(entry, PTE_SWAP)) {
+        return swapcache_find(v->mm->vm->swap, (swp_entry_t){ pte_soft_number(entry) });
+    }
+    if (pte_none(entry) && (v->flags & VM_SHARED)) {
+        page = pagecache_find(v->file, vma_index(v, va));
+        if (page == NULL && pagecache_find_slot(v->file, vma_index(v, va), &slot)) {
+            page = swapcache_find(v->mm->vm->swap, (swp_entry_t){ slot });
+        }
+    }
+    return page;
+}
+
+/* ---- the walk ---- */
+
+/* Does the walk take the page along? It counts what it does not take. */
+static bool takes(const struct node_walk *w, const struct vm_area *v, uint64_t va, struct page *page, nodemask_t *to, struct node_moves *moves)
+{
+    struct page_users users = { .others = false };
+
+    *to = w->want(w->ctx, v, va, page);
+    if (*to == 0) {
+        return false;
+    }
+    if (w->once || (w->move && !w->all && !(*to >> page_node(w->mm->vm->mm, page) & 1))) {
+        users = page_users(w->mm->vm, page, w->mm);
+    }
+    if (w->once && users.lowest != va) {
+        return false;
+    }
+    moves->looked++;
+    if (*to >> page_node(w->mm->vm->mm, page) & 1) {
+        return false;
+    }
+    moves->misplaced++;
+    moves->shared += w->move && !w->all && users.others;
+    return w->move && (w->all || !users.others);
+}
+
+/* Gather from va on, until the list is full or the range is done; returns where to go on. */
+static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, struct move_list *l, struct node_moves *moves)
+{
+    const struct vm_area *v;
+
+    read_lock(&w->mm->mmap_lock);
+    for (v = find_vma(w->mm, va); v != NULL && va < end && v->start < end && !move_list_full(l);) {
+        uint64_t entry;
+        struct page *page;
+        nodemask_t to;
+        bool table;
+
+        if (va < v->start) {
+            va = v->start;
+        }
+        page = look_at(w->mm, va, &entry, &table);
+        if (page == NULL && w->caches) {
+            page = cached_at(v, va, entry);
+        }
+        if (page != NULL && !move_list_has(l, page) && takes(w, v, va, page, &to, moves)) {     /* I2 */
+            move_list_add(l, page, to);
+        } else if (page != NULL) {
+            page_put(w->mm->vm->mm, page);
+        }
+        va = table || (v->flags & VM_SHARED) ? va + FS_PAGE_BYTES : pte_table_end(va);
+        va = va < v->end ? va : v->end;
+        v = va < v->end ? v : v->next;
+    }
+    if (v == NULL || v->start >= end) {
+        va = end;
+    }
+    read_unlock(&w->mm->mmap_lock);
+    return va;
+}
+
+static void count_run(const struct move_list *l, const struct migrate_result *r, struct node_moves *moves)
+{
+    moves->moved += r->moved + r->gone;
+    moves->failed += r->failed;
+    for (size_t i = 0; i < l->count; i++) {
+        moves->no_memory += l->items[i].status == MM_ENOMEM;
+        moves->status = moves->status == MM_OK ? l->items[i].status : moves->status;
+    }
+}
+
+void node_walk_range(const struct node_walk *w, uint64_t start, uint64_t end, struct node_moves *moves)
+{
+    *moves = (struct node_moves){ .status = MM_OK };
+    for (uint64_t va = start; va < end;) {
+        struct move_list l = { .vm = w->mm->vm, .reclaim = w->reclaim };
+        struct migrate_result r;
+
+        va = gather(w, va, end, &l, moves);
+        if (l.count > 0) {
+            move_list_run(&l, &r);              /* I3 */
+            count_run(&l, &r, moves);
+        }
+    }
+}
