@@ -1,20 +1,22 @@
 /*
  * compaction.c - making whole free pageblocks by migration.
  *
- * Owns: the two scanners, zone.rank, the background's decisions, hooks.clear_block.
+ * Owns: the two scanners, zone.rank, zone.skip.
  * Invariants:
  *   I1  a block is emptied only if what it holds fits into the other holes: no page is moved in vain
- *       unless somebody allocates meanwhile.
- *   I2  a page is moved at most once a run: targets lie on the far side of the migrate scanner.
+ *       unless somebody allocates meanwhile or a page does not move.
+ *   I2  a page is moved at most once a run where every move succeeds: no block is a target that will be emptied.
  *   I3  a block that is being emptied is isolated, so nothing moves into it.
- * Lock order: compact_lock, then per-CPU list lock, then zone lock; none while the mover runs.
- * Why: both scanners walk one ranking of the blocks from its two ends.  With the emptiest block first and
- *   the fullest last, the k cheapest blocks are emptied into the fullest ones, which is the least
- *   number of moves for k blocks.  The classic order by frame number is kept for comparison.
- * Cost: ranking is a counting sort over the blocks' free counts; then one pass over the heads of each
- *   block that is emptied and one move a unit.
+ *   I4  a captured unit never was on a list that anybody else allocates from.
+ * Lock order: compact_lock (only tried for), then per-CPU list lock, then zone lock; none of the last two while the mover runs.
+ * Why: blocks are ranked once, emptiest first.  From the free counts follows how many of them can become whole (k); the first k
+ *   are emptied, all others are targets, the fullest first.  Any k blocks hold at least the used pages of the k emptiest, so this is
+ *   the least number of moves.  The classic order by frame number is kept for comparison.
+ *   Holes beside kernel pages are targets only when the movable ones are full (enum compact_targets).
+ * Cost: ranking is a counting sort over the blocks' free counts; then one pass over the heads of each block that is emptied
+ *   and one move a unit.
  */
-#include "compaction.h"
+#include "compaction_priv.h"
 #include "buddy.h"
 #include "fragmentation.h"
 #include "isolation.h"
@@ -24,10 +26,10 @@
 #include "frameshift/assert.h"
 
 #define SYNC_TRIES      3u
+#define ASYNC_PAGES     1024u                   /* an asynchronous run begins no further block after so many pages ... */
+#define ASYNC_BLOCKS    64u                     /* ... or after it has looked at so many blocks */
 #define CLAIM_WINDOW    16u                     /* a request in a hurry finds a whole block this near */
-#define LEND_FREE_PAGES (PAGEBLOCK_PAGES * 3u / 4)
-#define LEND_LOW_PAGES  64u                     /* movable free pages under which a block is lent */
-#define HOME_ROOM_PAGES 256u                    /* tenants go home only while so much room stays */
+#define SKIP_NONE       UINT16_MAX
 
 struct control {
     struct mm *mm;
@@ -35,6 +37,8 @@ struct control {
     struct compact_request request;
     struct compact_result *out;
     uint32_t ranked, partial;                   /* entries of z->rank; those that are targets too (the others are full) */
+    uint32_t sources;                           /* the first so many of them are to be emptied */
+    uint32_t aside;                             /* entries at the front that were passed by and are targets now */
     uint32_t migrate_at, free_at;               /* scanners: [0, ranked), from the front and from the back (one past) */
     uint32_t kernel_block;                      /* the kernel block that is being filled, or BLOCK_NONE */
     uint64_t room;                              /* free pages in possible targets */
@@ -42,33 +46,57 @@ struct control {
 
 /* ---- moving one unit ---- */
 
-/* Where a unit may go; NULL: no room. Returns PAGE_NONE with refs 0. Called with the zone lock held. */
-typedef struct page *(*target_fn)(void *ctx, struct zone *z, unsigned order);
+/* The zone's lock; false: an asynchronous run does not wait for it. */
+static bool lock_zone(struct zone *z, enum compact_mode mode, struct compact_result *out)
+{
+    if (mode == COMPACT_ASYNC) {
+        if (!spin_trylock(&z->lock)) {
+            out->stopped = true;
+            return false;
+        }
+        return true;
+    }
+    spin_lock(&z->lock);
+    return true;
+}
 
-static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from, target_fn target, void *ctx, bool sync,
-                                struct compact_result *out)
+static mm_status_t try_move(struct mm *mm, struct page *from, struct page *to, enum compact_mode mode)
+{
+    mm_status_t status = MM_EAGAIN;
+
+    for (unsigned tries = 0; status == MM_EAGAIN && tries < (mode == COMPACT_ASYNC ? 1u : SYNC_TRIES); tries++) {
+        status = mm->migrate.move(mm->migrate.ctx, from, to);
+    }
+    if (status == MM_EAGAIN && mode == COMPACT_SYNC && mm->migrate.move_wait != NULL) {
+        status = mm->migrate.move_wait(mm->migrate.ctx, from, to);
+    }
+    return status;
+}
+
+static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from, const struct empty_how *how, struct compact_result *out)
 {
     mm_status_t status = MM_EAGAIN;
     unsigned order;
-    struct page *to;
+    struct page *to = NULL;
 
     if (!page_try_get(from)) {
         return MM_OK;                           /* it was freed meanwhile */
     }
     order = page_order(from);
-    spin_lock(&z->lock);
-    to = page_may_move(from) ? target(ctx, z, order) : NULL;
+    if (lock_zone(z, how->mode, out)) {
+        to = page_may_move(from) ? how->target(how->ctx, z, order) : NULL;
+        if (to != NULL) {
+            page_set_word(to, PAGE_WORD(PAGE_USED, order, MIGRATE_MOVABLE, word_flags(page_word(from)) & PG_COMP));
+            to->mapping = NULL;
+            atomic_store_explicit(&to->refs, 1, memory_order_release);
+        }
+        spin_unlock(&z->lock);
+    }
     if (to != NULL) {
-        page_set_word(to, PAGE_WORD(PAGE_USED, order, MIGRATE_MOVABLE, word_flags(page_word(from)) & PG_COMP));
-        to->mapping = NULL;
-        atomic_store_explicit(&to->refs, 1, memory_order_release);
-    }
-    spin_unlock(&z->lock);
-    for (unsigned tries = 0; to != NULL && status == MM_EAGAIN && tries < (sync ? SYNC_TRIES : 1u); tries++) {
-        status = mm->migrate.move(mm->migrate.ctx, from, to);
-    }
-    if (to != NULL && status != MM_OK) {
-        page_put(mm, to);
+        status = try_move(mm, from, to, how->mode);
+        if (status != MM_OK) {
+            page_put(mm, to);
+        }
     }
     if (status == MM_OK) {
         out->migrated_pages += 1ull << order;
@@ -81,9 +109,18 @@ static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from
     return status;
 }
 
-/* Move the movable units of a block; stops at the first that cannot, if stop is set. */
-static mm_status_t empty_block(struct mm *mm, struct zone *z, uint32_t block, target_fn target, void *ctx, bool sync, bool stop,
-                               struct compact_result *out)
+/* pre: the block is isolated, so nobody else takes what is free in it */
+static bool has_unit(struct mm *mm, struct zone *z, uint32_t block, unsigned order)
+{
+    bool has;
+
+    spin_lock(&z->lock);
+    has = mm_block(mm, block)->order_mask >> order != 0;
+    spin_unlock(&z->lock);
+    return has;
+}
+
+mm_status_t empty_block(struct mm *mm, struct zone *z, uint32_t block, const struct empty_how *how, struct compact_result *out)
 {
     struct page *first = mm_block_page(mm, block);
     mm_status_t worst = MM_OK;
@@ -94,20 +131,20 @@ static mm_status_t empty_block(struct mm *mm, struct zone *z, uint32_t block, ta
         uint32_t pages = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
 
         if (word_state(w) == PAGE_USED && page_may_move(first + i)) {
-            mm_status_t status = migrate_unit(mm, z, first + i, target, ctx, sync, out);
+            mm_status_t status = migrate_unit(mm, z, first + i, how, out);
 
             worst = status != MM_OK ? status : worst;
-            if (status != MM_OK && stop) {
+            if ((status != MM_OK && how->stop) || out->stopped || (how->until_order < PAGEBLOCK_ORDER && has_unit(mm, z, block, how->until_order))) {
                 break;
             }
         }
         i += pages;
     }
-    out->migrate_scanned += PAGEBLOCK_PAGES;
+    out->migrate_scanned += i < PAGEBLOCK_PAGES ? i + 1 : PAGEBLOCK_PAGES;
     return worst;
 }
 
-static bool block_whole(struct mm *mm, struct zone *z, uint32_t block)
+bool block_whole(struct mm *mm, struct zone *z, uint32_t block)
 {
     bool whole;
 
@@ -115,6 +152,38 @@ static bool block_whole(struct mm *mm, struct zone *z, uint32_t block)
     whole = mm_block(mm, block)->free_pages == PAGEBLOCK_PAGES;
     spin_unlock(&z->lock);
     return whole;
+}
+
+struct page *movable_target(void *ctx, struct zone *z, unsigned order)
+{
+    return buddy_alloc(ctx, z, order, MIGRATE_MOVABLE);
+}
+
+/* ---- hints ---- */
+
+bool compact_hint_valid(const struct mm *mm, struct zone *z, uint32_t block)
+{
+    uint16_t *hint = &z->skip[block - z->first_block], free = mm_block(mm, block)->free_pages;
+
+    if (*hint == SKIP_NONE) {
+        return false;
+    }
+    *hint = free > *hint ? SKIP_NONE : free;    /* fewer: it was filled meanwhile, and counts from here */
+    return *hint != SKIP_NONE;
+}
+
+void compact_hints_reset(struct zone *z)
+{
+    for (uint32_t i = 0; i < z->end_block - z->first_block; i++) {
+        z->skip[i] = SKIP_NONE;
+    }
+    z->skip_stale = false;
+}
+
+/* pre: zone lock held */
+static void hint_set(struct control *c, uint32_t block)
+{
+    c->z->skip[block - c->z->first_block] = mm_block(c->mm, block)->free_pages;
 }
 
 /* ---- ranking ---- */
@@ -157,13 +226,35 @@ static bool rank_key(const struct control *c, uint32_t block, uint32_t *key)
     return partial || full;
 }
 
-/* Fill z->rank by a counting sort: what is emptied first comes first. */
-static void rank_blocks(struct control *c)
+/* How many of the first blocks can become whole: what they hold must fit into the rest. pre: zone lock held */
+static void plan(struct control *c)
+{
+    uint64_t used = 0, left = c->room;
+
+    for (uint32_t i = 0; i < c->ranked && c->sources < c->request.blocks_wanted; i++) {
+        uint64_t free = mm_block(c->mm, c->z->rank[i])->free_pages;
+
+        used += PAGEBLOCK_PAGES - free;
+        if (used > left - free) {
+            break;
+        }
+        left -= free;
+        c->sources = i + 1;
+    }
+}
+
+/* Fill z->rank by a counting sort: what is emptied first comes first. False: the zone is busy. */
+static bool rank_blocks(struct control *c)
 {
     struct zone *z = c->z;
     uint32_t start[PAGEBLOCK_PAGES + 2] = { 0 }, key;
 
-    spin_lock(&z->lock);
+    if (!lock_zone(z, c->request.mode, c->out)) {
+        return false;
+    }
+    if (c->request.ignore_hints) {
+        compact_hints_reset(z);
+    }
     c->room = kernel_room(c->mm, z, c->request.targets);
     for (uint32_t b = z->first_block; b < z->end_block; b++) {
         if (mm_pfn_valid(c->mm, block_pfn(b)) && rank_key(c, b, &key)) {
@@ -181,25 +272,33 @@ static void rank_blocks(struct control *c)
             z->rank[start[key]++] = b;
         }
     }
+    if (c->request.order == COMPACT_SPARSE_FIRST) {
+        plan(c);
+    }
     spin_unlock(&z->lock);
     c->free_at = c->partial;
+    return true;
 }
 
 /* ---- the free scanner ---- */
 
-/* The kernel block with the most holes among those that may be filled: few blocks get tenants. */
-static uint32_t emptiest_kernel_block(const struct control *c, unsigned order)
+/* The kernel block to fill: where boot memory keeps it from ever being whole, or tenants live already, before any other; of those the
+ * one with the most holes, so that few blocks get tenants. */
+static uint32_t best_kernel_block(const struct control *c, unsigned order)
 {
     const struct zone *z = c->z;
     uint32_t end = c->request.targets == TARGET_ANY ? z->end_block - z->first_block : z->boot_blocks;
     uint32_t best = BLOCK_NONE, most = 0;
 
     for (uint32_t i = 0; i < end; i++) {
-        uint32_t b = position_block(z, i);
+        uint32_t b = position_block(z, i), worth;
 
-        if (mm_pfn_valid(c->mm, block_pfn(b)) && migratetype_is_kernel(pageblock_type(c->mm, b))
-            && mm_block(c->mm, b)->order_mask >> order != 0 && mm_block(c->mm, b)->free_pages > most) {
-            most = mm_block(c->mm, b)->free_pages;
+        if (!mm_pfn_valid(c->mm, block_pfn(b)) || !migratetype_is_kernel(pageblock_type(c->mm, b)) || mm_block(c->mm, b)->order_mask >> order == 0) {
+            continue;
+        }
+        worth = mm_block(c->mm, b)->free_pages + (i < z->boot_blocks ? 2 : mm_block(c->mm, b)->flags & PB_TENANTS ? 1 : 0) * PAGEBLOCK_PAGES;
+        if (worth > most) {
+            most = worth;
             best = b;
         }
     }
@@ -214,7 +313,7 @@ static struct page *kernel_target(struct control *c, unsigned order)
         return NULL;
     }
     if (b == BLOCK_NONE || !migratetype_is_kernel(pageblock_type(c->mm, b)) || mm_block(c->mm, b)->order_mask >> order == 0) {
-        b = emptiest_kernel_block(c, order);
+        b = best_kernel_block(c, order);
     }
     if (b == BLOCK_NONE) {
         return NULL;
@@ -224,17 +323,13 @@ static struct page *kernel_target(struct control *c, unsigned order)
     return buddy_alloc_block(c->mm, c->z, b, order);
 }
 
-static struct page *free_scanner(void *ctx, struct zone *z, unsigned order)
+/* From the entries [from, end) of the ranking, the last first. */
+static struct page *ranked_target(struct control *c, uint32_t from, uint32_t end, unsigned order)
 {
-    struct control *c = ctx;
-    uint32_t at = c->free_at;
-
-    while (at > c->migrate_at + 1) {
-        uint32_t block = z->rank[at - 1];
-
+    for (uint32_t at = end; at > from; at--) {
         c->out->free_scanned++;
-        if (rankable(c->mm, block)) {
-            struct page *p = buddy_alloc_block(c->mm, z, block, order);
+        if (rankable(c->mm, c->z->rank[at - 1])) {
+            struct page *p = buddy_alloc_block(c->mm, c->z, c->z->rank[at - 1], order);
 
             if (p != NULL) {
                 return p;
@@ -242,46 +337,150 @@ static struct page *free_scanner(void *ctx, struct zone *z, unsigned order)
         } else if (at == c->free_at) {
             c->free_at--;                       /* full: no need to come back */
         }
-        at--;
     }
-    return kernel_target(c, order);
+    return NULL;
+}
+
+static struct page *free_scanner(void *ctx, struct zone *z, unsigned order)
+{
+    struct control *c = ctx;
+    uint32_t behind = c->migrate_at + 1, rest = c->sources > behind ? c->sources : behind;
+    struct page *p = ranked_target(c, 0, c->aside, order);
+
+    (void)z;
+    p = p != NULL ? p : ranked_target(c, rest, c->free_at, order);
+    p = p != NULL ? p : kernel_target(c, order);
+    return p != NULL ? p : ranked_target(c, behind, rest < c->free_at ? rest : c->free_at, order);     /* the plan did not work out */
 }
 
 /* ---- the migrate scanner ---- */
 
-/* Empty the block at migrate_at if that can succeed. False: no further block can. */
-static bool scan_block(struct control *c)
+enum scan { SCAN_END, SCAN_NEXT, SCAN_ASIDE };
+
+/* Can the block be emptied, as far as can be seen? *free: its free pages. */
+static enum scan look_at_block(struct control *c, uint32_t block, uint64_t *free)
+{
+    enum scan verdict = SCAN_NEXT;
+
+    if (!lock_zone(c->z, c->request.mode, c->out)) {
+        return SCAN_END;
+    }
+    *free = mm_block(c->mm, block)->free_pages;
+    if (!(rankable(c->mm, block) || c->migrate_at >= c->partial) || pageblock_type(c->mm, block) != MIGRATE_MOVABLE || *free == PAGEBLOCK_PAGES) {
+        verdict = SCAN_ASIDE;
+    } else if (!c->request.ignore_hints && compact_hint_valid(c->mm, c->z, block)) {
+        c->out->blocks_skipped++;
+        verdict = SCAN_ASIDE;
+    } else if (block_immovable_page(c->mm, block) != NULL) {
+        hint_set(c, block);
+        verdict = SCAN_ASIDE;
+    }
+    spin_unlock(&c->z->lock);
+    return verdict;
+}
+
+/* Give the block back to the allocator, with what is to be captured taken out of it first. */
+static bool end_isolation(struct control *c, uint32_t block)
+{
+    if (c->request.capture) {
+        c->out->captured = isolate_undo_take(c->mm, block, c->request.unit_order, c->request.unit_type);
+        if (c->out->captured != NULL) {
+            zone_count_unlocked(c->z, ZC_compact_captured, 1);
+        }
+        return true;
+    }
+    return isolate_undo(c->mm, block_pfn(block), block_pfn(block + 1)) == MM_OK;
+}
+
+/* Others allocate meanwhile: the sum may be a little off. */
+static void lessen_room(struct control *c, uint64_t pages)
+{
+    c->room -= pages < c->room ? pages : c->room;
+}
+
+/* Empty the block at migrate_at if that can succeed. */
+static enum scan scan_block(struct control *c)
 {
     struct zone *z = c->z;
+    bool part = c->request.capture && c->request.unit_type == MIGRATE_MOVABLE && c->request.unit_order < PAGEBLOCK_ORDER;
+    struct empty_how how = { .target = free_scanner, .ctx = c, .mode = c->request.mode, .stop = true,
+                             .until_order = part ? c->request.unit_order : MAX_ORDER };
     uint32_t block = z->rank[c->migrate_at];
-    uint64_t moved_before = c->out->migrated_pages, free, used;
-    bool possible;
+    uint64_t moved_before = c->out->migrated_pages, free = 0;
+    enum scan verdict = look_at_block(c, block, &free);
+    bool whole;
 
-    spin_lock(&z->lock);
-    free = mm_block(c->mm, block)->free_pages;
-    used = PAGEBLOCK_PAGES - free;
-    possible = (rankable(c->mm, block) || c->migrate_at >= c->partial) && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && used > 0;
-    if (possible && block_immovable_page(c->mm, block) != NULL) {
-        possible = false;
+    if (verdict != SCAN_NEXT) {
+        return verdict;
     }
-    spin_unlock(&z->lock);
-    if (!possible) {
-        return true;
-    }
-    if (used + free > c->room) {                /* I1: room holds this block's own free pages */
-        return c->request.order == COMPACT_BY_PFN;
+    if (PAGEBLOCK_PAGES > c->room) {            /* I1: used + free = a block's pages, and room holds its own free ones */
+        return c->request.order == COMPACT_BY_PFN ? SCAN_NEXT : SCAN_END;
     }
     if (isolate_range(c->mm, block_pfn(block), block_pfn(block + 1), 0, NULL) != MM_OK) {
-        return true;
+        return SCAN_ASIDE;
     }
-    (void)empty_block(c->mm, z, block, free_scanner, c, c->request.sync, true, c->out);
-    if (block_whole(c->mm, z, block)) {
+    (void)empty_block(c->mm, z, block, &how, c->out);
+    whole = block_whole(c->mm, z, block);
+    if (whole) {
         c->out->blocks_made++;
         zone_count_unlocked(z, ZC_compact_success, 1);
-        c->room -= free;
+        lessen_room(c, free);
+    } else if (!c->out->stopped && !part) {
+        spin_lock(&z->lock);
+        hint_set(c, block);
+        spin_unlock(&z->lock);
     }
-    c->room -= c->out->migrated_pages - moved_before;
-    return isolate_undo(c->mm, block_pfn(block), block_pfn(block + 1)) == MM_OK;
+    lessen_room(c, c->out->migrated_pages - moved_before);
+    if (!end_isolation(c, block) || c->out->stopped) {
+        return SCAN_END;
+    }
+    return whole ? SCAN_NEXT : SCAN_ASIDE;
+}
+
+static bool bound_reached(const struct control *c)
+{
+    return c->request.mode == COMPACT_ASYNC
+           && (c->out->migrated_pages + c->out->failed_pages >= ASYNC_PAGES || c->migrate_at >= ASYNC_BLOCKS + c->out->blocks_skipped);
+}
+
+/* Has the run what it was started for? */
+static bool satisfied(struct control *c)
+{
+    const struct compact_request *q = &c->request;
+    bool done = c->out->blocks_made >= q->blocks_wanted || c->out->captured != NULL;
+
+    if (!done && (q->score != 0 || q->until_pair)) {
+        spin_lock(&c->z->lock);
+        done = (q->score != 0 && zone_fragmentation_score(c->z) <= q->score)
+               || (q->until_pair && zone_free_units(c->z, MAX_ORDER, MIGRATE_MOVABLE) > 0);
+        spin_unlock(&c->z->lock);
+    }
+    return done;
+}
+
+static void scan_zone(struct control *c)
+{
+    struct compact_result *out = c->out;
+
+    for (; !satisfied(c); c->migrate_at++) {
+        enum scan verdict;
+
+        if (c->migrate_at >= c->free_at && c->migrate_at < c->partial) {
+            c->migrate_at = c->partial;         /* what lies between was filled in this run (I2) */
+        }
+        if (c->migrate_at < c->ranked && bound_reached(c)) {
+            out->stopped = true;
+            break;
+        }
+        verdict = c->migrate_at < c->ranked ? scan_block(c) : SCAN_END;
+        if (verdict == SCAN_END) {
+            out->scanners_met = !out->stopped && out->captured == NULL;
+            break;
+        }
+        if (verdict == SCAN_ASIDE && c->migrate_at < c->partial) {
+            c->z->rank[c->aside++] = c->z->rank[c->migrate_at];     /* nobody comes back to the front of the ranking */
+        }
+    }
 }
 
 mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_request *request, struct compact_result *out)
@@ -294,84 +493,26 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
         return MM_EAGAIN;
     }
     zone_count_unlocked(z, ZC_compact_run, 1);
-    pcp_drain(mm, z);
-    rank_blocks(&c);
-    for (; out->blocks_made < request->blocks_wanted; c.migrate_at++) {
-        if (c.migrate_at >= c.free_at && c.migrate_at < c.partial) {
-            c.migrate_at = c.partial;           /* what lies between was filled in this run (I2) */
-        }
-        if (c.migrate_at >= c.ranked || !scan_block(&c)) {
-            out->scanners_met = true;
-            break;
-        }
+    if (request->mode != COMPACT_ASYNC) {
+        pcp_drain(mm, z);                       /* what waits there cannot merge; a block that is isolated is drained in any case */
+    }
+    if (rank_blocks(&c)) {
+        scan_zone(&c);
+    }
+    if (out->scanners_met) {
+        spin_lock(&z->lock);
+        z->skip_stale = true;
+        spin_unlock(&z->lock);
     }
     zone_count_unlocked(z, ZC_compact_migrate_scanned, out->migrate_scanned);
     zone_count_unlocked(z, ZC_compact_free_scanned, out->free_scanned);
+    zone_count_unlocked(z, ZC_compact_skipped, out->blocks_skipped);
+    zone_count_unlocked(z, ZC_compact_async_stop, out->stopped);
     spin_unlock(&z->compact_lock);
     return MM_OK;
 }
 
-/* ---- direct compaction ---- */
-
-#define DEFER_SHIFT_MAX 6u
-
-/* After a failure the next requests of this order (or larger) are turned away, twice as many each time. pre: compact_lock */
-static bool deferred(struct zone *z, unsigned order)
-{
-    if (z->compact_order_failed == 0 || order < z->compact_order_failed) {
-        return false;
-    }
-    if (++z->compact_considered < 1u << z->compact_defer_shift) {
-        return true;
-    }
-    z->compact_considered = 0;
-    return false;
-}
-
-static void note_outcome(struct zone *z, unsigned order, bool success)
-{
-    if (success) {
-        z->compact_order_failed = order >= z->compact_order_failed ? 0 : z->compact_order_failed;
-        z->compact_defer_shift = z->compact_order_failed == 0 ? 0 : z->compact_defer_shift;
-        return;
-    }
-    z->compact_considered = 0;
-    z->compact_defer_shift = z->compact_defer_shift < DEFER_SHIFT_MAX ? z->compact_defer_shift + 1 : DEFER_SHIFT_MAX;
-    if (z->compact_order_failed == 0 || order < z->compact_order_failed) {
-        z->compact_order_failed = order;
-    }
-}
-
-/* hooks.compact: one whole block (two for the largest order), if fragmentation and not lack of memory is the trouble. */
-static bool direct_compact(struct mm *mm, struct zone *z, unsigned order, enum migratetype type)
-{
-    struct compact_request request = { .targets = TARGET_MOVABLE, .blocks_wanted = order > PAGEBLOCK_ORDER ? UINT32_MAX : 1 };
-    struct compact_result r;
-    bool skip, success;
-    int index;
-
-    (void)type;                                 /* a whole block serves every type */
-    if (mm->migrate.move == NULL || !spin_trylock(&z->compact_lock)) {
-        return false;
-    }
-    spin_lock(&z->lock);
-    index = zone_extfrag_index(z, order);
-    spin_unlock(&z->lock);
-    skip = (index >= 0 && index <= (int)mm->extfrag_threshold) || deferred(z, order);
-    spin_unlock(&z->compact_lock);
-    if (skip) {
-        zone_count_unlocked(z, ZC_compact_deferred, 1);
-        return false;
-    }
-    if (compact_zone(mm, z, &request, &r) != MM_OK) {
-        return false;
-    }
-    success = r.blocks_made > 0;
-    spin_lock(&z->compact_lock);
-    note_outcome(z, order, success);
-    spin_unlock(&z->compact_lock);
-    return success;
-}
+/* ---- explicit compaction ---- */
 
 static void add_result(struct compact_result *sum, const struct compact_result *r)
 {
@@ -385,7 +526,7 @@ static void add_result(struct compact_result *sum, const struct compact_result *
 
 struct compact_result compact_node(struct mm *mm, uint32_t node, enum compact_targets targets)
 {
-    struct compact_request request = { .targets = targets, .blocks_wanted = UINT32_MAX, .sync = true };
+    struct compact_request request = { .targets = targets, .blocks_wanted = UINT32_MAX, .mode = COMPACT_SYNC, .ignore_hints = true };
     struct compact_result sum = { .blocks_made = 0 }, r;
 
     for (uint32_t i = 0; i < mm->zone_count; i++) {
@@ -409,14 +550,9 @@ struct compact_result compact_all(struct mm *mm, enum compact_targets targets)
 
 /* ---- evacuation of a range ---- */
 
-/* Ordinary allocation: the fullest end of the movable blocks, then whole ones. */
-static struct page *movable_target(void *ctx, struct zone *z, unsigned order)
-{
-    return buddy_alloc(ctx, z, order, MIGRATE_MOVABLE);
-}
-
 mm_status_t evacuate_range(struct mm *mm, pfn_t start, pfn_t end, struct compact_result *out)
 {
+    struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .until_order = MAX_ORDER };
     mm_status_t worst = MM_OK;
 
     *out = (struct compact_result){ .blocks_made = 0 };
@@ -425,225 +561,30 @@ mm_status_t evacuate_range(struct mm *mm, pfn_t start, pfn_t end, struct compact
         mm_status_t status;
 
         ASSERT_CMP(pageblock_type(mm, b), ==, MIGRATE_ISOLATE);
-        status = empty_block(mm, z, b, movable_target, mm, true, false, out);
+        status = empty_block(mm, z, b, &how, out);
         out->blocks_made += block_whole(mm, z, b);
         worst = status != MM_OK ? MM_EAGAIN : worst;
     }
     return worst;
 }
 
-/* ---- keeping kernel pages together ---- */
-
-/* Free pages in movable blocks that are not free as a whole. pre: zone lock held */
-static uint64_t movable_room(const struct zone *z)
-{
-    uint64_t room = 0;
-
-    for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
-        room += z->free_units[o][MIGRATE_MOVABLE] << o;
-    }
-    return room;
-}
-
-static uint64_t locked_movable_room(struct zone *z)
-{
-    uint64_t room;
-
-    spin_lock(&z->lock);
-    room = movable_room(z);
-    spin_unlock(&z->lock);
-    return room;
-}
-
-static bool block_has_movable(const struct mm *mm, uint32_t block)
-{
-    const struct page *first = mm_block_page(mm, block);
-
-    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
-        if (page_state(first + i) == PAGE_USED && page_type(first + i) == MIGRATE_MOVABLE) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The first block from a position on that may have tenants, of one type or of any (MIGRATE_TYPES); BLOCK_NONE. */
-static uint32_t tenant_block(struct mm *mm, struct zone *z, enum migratetype type, uint32_t position)
-{
-    uint32_t found = BLOCK_NONE;
-
-    spin_lock(&z->lock);
-    for (uint32_t i = position; i < z->end_block - z->first_block && found == BLOCK_NONE; i++) {
-        uint32_t b = position_block(z, i);
-
-        if (mm_pfn_valid(mm, block_pfn(b)) && mm_block(mm, b)->flags & PB_TENANTS
-            && (type == MIGRATE_TYPES || pageblock_type(mm, b) == type)) {
-            found = b;
-        }
-    }
-    spin_unlock(&z->lock);
-    return found;
-}
-
-/* Move movable pages out of kernel blocks (of one type, or of all: MIGRATE_TYPES) while keep pages of room stay. */
-static uint64_t tenants_home(struct mm *mm, struct zone *z, enum migratetype type, uint64_t keep)
-{
-    struct compact_result r = { .blocks_made = 0 };
-    uint32_t b;
-
-    if (z->tenant_blocks == 0) {
-        return 0;
-    }
-    for (b = tenant_block(mm, z, type, 0); b != BLOCK_NONE; b = tenant_block(mm, z, type, block_position(z, b) + 1)) {
-        if (locked_movable_room(z) < keep + PAGEBLOCK_PAGES / 8) {
-            break;
-        }
-        (void)empty_block(mm, z, b, movable_target, mm, false, true, &r);
-        spin_lock(&z->lock);
-        if (!block_has_movable(mm, b) && mm_block(mm, b)->flags & PB_TENANTS) {
-            mm_block(mm, b)->flags &= (uint8_t)~PB_TENANTS;
-            z->tenant_blocks--;
-        }
-        spin_unlock(&z->lock);
-    }
-    return r.migrated_pages;
-}
-
-/* The block to claim next: of the movable ones at positions below limit the emptiest whose contents fit elsewhere. */
-static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
-{
-    uint32_t found = BLOCK_NONE, most_free = 0;
-    uint64_t room;
-
-    spin_lock(&z->lock);
-    room = movable_room(z) + (z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] << PAGEBLOCK_ORDER);
-    for (uint32_t i = z->boot_blocks; i < limit && room >= PAGEBLOCK_PAGES; i++) {
-        uint32_t b = position_block(z, i);
-
-        /* used + free = a block's pages, and room counts its own free ones */
-        if (mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline && pageblock_type(mm, b) == MIGRATE_MOVABLE
-            && mm_block(mm, b)->reserved_pages == 0 && (found == BLOCK_NONE || mm_block(mm, b)->free_pages > most_free)
-            && mm_block(mm, b)->free_pages < PAGEBLOCK_PAGES && block_immovable_page(mm, b) == NULL) {
-            found = b;
-            most_free = mm_block(mm, b)->free_pages;
-        }
-    }
-    spin_unlock(&z->lock);
-    return found;
-}
-
-/* Move everything out of the block that is to be claimed next. */
-static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, struct compact_result *r)
-{
-    uint32_t block = next_claim(mm, z, limit);
-    bool whole;
-
-    if (block == BLOCK_NONE || isolate_range(mm, block_pfn(block), block_pfn(block + 1), 0, NULL) != MM_OK) {
-        return false;
-    }
-    (void)empty_block(mm, z, block, movable_target, mm, true, true, r);
-    whole = block_whole(mm, z, block);
-    if (isolate_undo(mm, block_pfn(block), block_pfn(block + 1)) != MM_OK) {
-        return false;
-    }
-    if (whole) {
-        spin_lock(&z->lock);
-        zone_count(z, ZC_block_cleared, 1);
-        spin_unlock(&z->lock);
-    }
-    return whole;
-}
-
-static uint32_t claim_limit(const struct mm *mm, struct zone *z)
-{
-    uint32_t limit;
-
-    spin_lock(&z->lock);
-    limit = zone_claim_limit(z, mm->claim_window);
-    spin_unlock(&z->lock);
-    return limit;
-}
-
-static bool clear_block(struct mm *mm, struct zone *z, enum migratetype type)
-{
-    struct compact_result r = { .blocks_made = 0 };
-
-    if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {
-        return false;
-    }
-    if (mm->policy == CLAIM_CLEAR_FIRST && tenants_home(mm, z, type, 0) > 0) {
-        return true;
-    }
-    return clear_next(mm, z, claim_limit(mm, z), &r) || clear_next(mm, z, z->end_block - z->first_block, &r);
-}
-
-/* Give the kernel block with the most free pages to movable ones, if that is most of it. An accounted block's few
- * pages leave with their process; then nothing is mixed any more. */
-static bool lend_block(struct mm *mm, struct zone *z)
-{
-    uint32_t best = BLOCK_NONE, most = LEND_FREE_PAGES;
-
-    spin_lock(&z->lock);
-    for (uint32_t i = z->boot_blocks; i < z->end_block - z->first_block; i++) {
-        uint32_t b = position_block(z, i);
-
-        if (mm_pfn_valid(mm, block_pfn(b)) && migratetype_is_kernel(pageblock_type(mm, b))) {
-            uint32_t free = mm_block(mm, b)->free_pages + (pageblock_type(mm, b) == MIGRATE_ACCOUNTED ? PAGEBLOCK_PAGES / 8 : 0u);
-
-            if (free >= most) {
-                most = free;
-                best = b;
-            }
-        }
-    }
-    if (best != BLOCK_NONE) {
-        pageblock_set_type(mm, z, best, MIGRATE_MOVABLE);
-        zone_count(z, ZC_block_lent, 1);
-    }
-    spin_unlock(&z->lock);
-    if (best != BLOCK_NONE) {
-        pcp_drain(mm, z);
-    }
-    return best != BLOCK_NONE;
-}
-
-uint64_t compaction_background(struct mm *mm, struct zone *z)
-{
-    struct compact_result r = { .blocks_made = 0 };
-    uint64_t whole, room;
-    bool wanted;
-
-    spin_lock(&z->lock);
-    whole = z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
-    room = movable_room(z);
-    wanted = zone_wants_spare(z, mm->claim_window);
-    spin_unlock(&z->lock);
-    if (whole == 0 && room < LEND_LOW_PAGES) {
-        (void)lend_block(mm, z);
-    }
-    if (wanted && mm->policy != CLAIM_LARGEST_LOWEST && mm->migrate.move != NULL && !clear_next(mm, z, claim_limit(mm, z), &r)
-        && whole == 0) {
-        (void)clear_next(mm, z, z->end_block - z->first_block, &r);
-    }
-    if (z->tenant_blocks > 0 && mm->policy == CLAIM_CLEAR_FIRST) {
-        r.migrated_pages += tenants_home(mm, z, MIGRATE_TYPES, HOME_ROOM_PAGES);
-    }
-    return r.migrated_pages;
-}
-
 mm_status_t compaction_init(struct mm *mm, const struct mm_config *config)
 {
     for (uint32_t i = 0; i < mm->zone_count; i++) {
         struct zone *z = &mm->zones[i];
+        uint32_t blocks = z->end_block - z->first_block;
 
-        z->rank = config->boot_alloc(config->boot_ctx, sizeof(uint32_t) * (z->end_block - z->first_block), 64);
-        if (z->rank == NULL) {
+        z->rank = config->boot_alloc(config->boot_ctx, sizeof(uint32_t) * blocks, 64);
+        z->skip = config->boot_alloc(config->boot_ctx, sizeof(uint16_t) * blocks, 64);
+        if (z->rank == NULL || z->skip == NULL) {
             return MM_ENOMEM;
         }
+        compact_hints_reset(z);
     }
     mm->claim_window = CLAIM_WINDOW;
     mm->extfrag_threshold = 500;
+    mm->compaction_proactiveness = 20;
     mm->hooks.compact = direct_compact;
-    mm->hooks.clear_block = clear_block;
+    mm->hooks.clear_block = claim_clear_block;
     return MM_OK;
 }

@@ -171,7 +171,7 @@ static enum fs_abi_status do_move(struct coop *c, unsigned slot, const struct fs
 
 static enum fs_abi_status do_compact(struct coop *c, const struct fs_abi_request *q, struct fs_abi_response *a)
 {
-    struct compact_request request = { .targets = TARGET_BOOT, .sync = true };
+    struct compact_request request = { .targets = TARGET_DEFAULT, .mode = COMPACT_SYNC, .ignore_hints = true };
     uint64_t wanted = q->argument[0] == 0 || q->argument[0] > UINT32_MAX ? UINT32_MAX : q->argument[0];
 
     if (c->mm->migrate.move == NULL) {

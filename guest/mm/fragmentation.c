@@ -59,3 +59,30 @@ int zone_extfrag_index(const struct zone *z, unsigned order)
     }
     return units == 0 ? 0 : (int)(1000 - (1000 + (free * 1000 >> order)) / units);
 }
+
+unsigned zone_fragmentation_score(const struct zone *z)
+{
+    return zone_free_pages(z) == 0 ? 0 : zone_unusable_index(z, PAGEBLOCK_ORDER) / 10;
+}
+
+unsigned node_fragmentation_score(const struct mm *mm, uint32_t node)
+{
+    uint64_t present = 0, sum = 0;
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        const struct zone *z = &mm->zones[i];
+
+        if (z->node == node) {
+            present += z->present_pages;
+            sum += z->present_pages * zone_fragmentation_score(z);
+        }
+    }
+    return present == 0 ? 0 : (unsigned)(sum / present);
+}
+
+bool zone_compaction_helps(const struct zone *z, unsigned order, uint32_t threshold)
+{
+    int index = zone_extfrag_index(z, order);
+
+    return index < 0 || index > (int)threshold;
+}

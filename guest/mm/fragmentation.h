@@ -15,4 +15,12 @@ unsigned zone_unusable_index(const struct zone *z, unsigned order);
 /* -1000: a request of order would succeed; else toward 0 lack of memory, toward 1000 fragmentation. */
 int zone_extfrag_index(const struct zone *z, unsigned order);
 
+/* Which of the two can help a request of order: compaction above the threshold (or where a unit is there, but in blocks of another type),
+ * reclaim at or below it. */
+bool zone_compaction_helps(const struct zone *z, unsigned order, uint32_t threshold);
+/* How fragmented free memory is for huge pages, in percent: the unusable index of a pageblock; that of a node weighs its zones by
+ * their memory. What kcompactd's marks are compared with. pre: zone locks, or a moment apart */
+unsigned zone_fragmentation_score(const struct zone *z);
+unsigned node_fragmentation_score(const struct mm *mm, uint32_t node);
+
 #endif

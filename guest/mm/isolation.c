@@ -13,6 +13,7 @@
  * Cost: one pass over the heads of the range, one drain of the per-CPU lists of each zone touched.
  */
 #include "isolation.h"
+#include "buddy.h"
 #include "pageblock.h"
 #include "pcp.h"
 
@@ -166,6 +167,42 @@ mm_status_t isolate_undo(struct mm *mm, pfn_t start, pfn_t end)
         spin_unlock(&z->lock);
     }
     return MM_OK;
+}
+
+/* pre: zone lock held */
+static struct page *take(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type)
+{
+    bool whole = mm_block(mm, block)->free_pages == PAGEBLOCK_PAGES;
+
+    if (pageblock_type(mm, block) != MIGRATE_MOVABLE || ((type != MIGRATE_MOVABLE || order > PAGEBLOCK_ORDER) && !whole)) {
+        return NULL;
+    }
+    if (order > PAGEBLOCK_ORDER) {
+        return buddy_alloc(mm, z, order, type);             /* the lock is still held: any pair will do */
+    }
+    if (type != MIGRATE_MOVABLE) {
+        pageblock_set_type(mm, z, block, type);             /* nothing of it is on a per-CPU list: it was isolated */
+        zone_count(z, ZC_fallback, 1);
+        zone_count(z, ZC_fallback_claim, 1);
+    }
+    return buddy_alloc_block(mm, z, block, order);
+}
+
+struct page *isolate_undo_take(struct mm *mm, uint32_t block, unsigned order, enum migratetype type)
+{
+    struct zone *z = mm_block_zone(mm, block);
+    struct page *p = NULL;
+
+    ASSERT_CMP(type, <, MIGRATE_PCP_TYPES);
+    spin_lock(&z->lock);
+    ASSERT_CMP(pageblock_type(mm, block), ==, MIGRATE_ISOLATE);
+    block_release(mm, z, block);
+    p = take(mm, z, block, order, type);
+    if (p != NULL) {
+        page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
+    }
+    spin_unlock(&z->lock);
+    return p;
 }
 
 mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking)

@@ -18,6 +18,10 @@
 mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking) FS_MUST_CHECK;
 /* Undo one isolate_range() of exactly this range. MM_EINVAL: it is not isolated throughout; nothing is changed. */
 mm_status_t isolate_undo(struct mm *mm, pfn_t start, pfn_t end) FS_MUST_CHECK;
+/* Undo one isolation of a block and, before anybody else can, take a unit of order for type out of it: PAGE_PCP, refs 0. NULL: somebody else
+ * isolates it still, or it has no such unit (for kernel types, and units larger than a block: unless it is free as a whole; then it
+ * becomes theirs). pre: the block is isolated */
+struct page *isolate_undo_take(struct mm *mm, uint32_t block, unsigned order, enum migratetype type);
 /* MM_OK: everything in the range is free and isolated. MM_EBUSY: *blocking is the first page in use.
  * MM_EINVAL as above, or not isolated. */
 mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking) FS_MUST_CHECK;

@@ -211,9 +211,8 @@ mm_status_t migrate_pages(struct vm *vm, struct migrate_item *items, size_t coun
 /* ---- for compaction, isolation, hotplug ---- */
 
 /* migrate_ops.move: the references of the owners are those of the entries and the cache; the one that to came with goes. */
-static mm_status_t compaction_move(void *ctx, struct page *from, struct page *to)
+static mm_status_t move_for_compaction(struct vm *vm, struct page *from, struct page *to, bool wait)
 {
-    struct vm *vm = ctx;
     mm_status_t status;
 
     if (page_test(from, PG_HUGE) && page_order(to) == HUGE_ORDER) {
@@ -222,14 +221,24 @@ static mm_status_t compaction_move(void *ctx, struct page *from, struct page *to
     if (page_order(to) != 0) {                  /* a larger unit whose owner has not pinned it yet: nobody moves those */
         return MM_EBUSY;
     }
-    status = move_page(vm, from, to, false);
+    status = move_page(vm, from, to, wait);
     if (status == MM_OK) {
         page_put(vm->mm, to);
     }
     return status;
 }
 
+static mm_status_t compaction_move(void *ctx, struct page *from, struct page *to)
+{
+    return move_for_compaction(ctx, from, to, false);
+}
+
+static mm_status_t compaction_move_wait(void *ctx, struct page *from, struct page *to)
+{
+    return move_for_compaction(ctx, from, to, true);
+}
+
 void vm_install_migrate(struct vm *vm)
 {
-    vm->mm->migrate = (struct migrate_ops){ .move = compaction_move, .ctx = vm };
+    vm->mm->migrate = (struct migrate_ops){ .move = compaction_move, .move_wait = compaction_move_wait, .ctx = vm };
 }

@@ -16,6 +16,7 @@
  */
 #include "page_alloc.h"
 #include "buddy.h"
+#include "fragmentation.h"
 #include "pageblock.h"
 #include "pcp.h"
 #include "frameshift/assert.h"
@@ -161,8 +162,21 @@ static struct page *try_foreign(struct mm *mm, const struct request *r, unsigned
     return NULL;
 }
 
-/* Make room on the caller's own time; true if something was gained. */
-static bool make_room(struct mm *mm, const struct request *r)
+/* Is the zone's trouble a lack of memory (and not that it lies in pieces)? The same marks and the same index for everybody: thread 002. */
+static bool memory_short(const struct mm *mm, struct zone *z, const struct request *r, bool enough)
+{
+    bool is_short = !enough;
+
+    if (enough && r->order > 0) {
+        spin_lock(&z->lock);
+        is_short = !zone_compaction_helps(z, r->order, mm->extfrag_threshold);
+        spin_unlock(&z->lock);
+    }
+    return is_short;
+}
+
+/* Make room on the caller's own time; true if something was gained. *captured: what it came for, or NULL. */
+static bool make_room(struct mm *mm, const struct request *r, struct page **captured)
 {
     struct zone *z;
 
@@ -170,13 +184,13 @@ static bool make_room(struct mm *mm, const struct request *r)
         bool enough = zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp);
 
         if (enough && r->type != MIGRATE_MOVABLE && r->order <= PAGEBLOCK_ORDER && mm->hooks.clear_block != NULL
-            && mm->hooks.clear_block(mm, z, r->type)) {
+            && mm->hooks.clear_block(mm, z, r->order, r->type, captured)) {
             return true;
         }
-        if (enough && r->order > 0 && mm->hooks.compact != NULL && mm->hooks.compact(mm, z, r->order, r->type)) {
+        if (enough && r->order > 0 && mm->hooks.compact != NULL && mm->hooks.compact(mm, z, r->order, r->type, r->gfp, captured)) {
             return true;
         }
-        if ((!enough || r->type == MIGRATE_MOVABLE) && mm->hooks.reclaim != NULL
+        if ((r->type == MIGRATE_MOVABLE || memory_short(mm, z, r, enough)) && mm->hooks.reclaim != NULL
             && mm->hooks.reclaim(mm, z, r->order, r->gfp) > 0) {
             return true;
         }
@@ -192,6 +206,9 @@ static void wake_zones(struct mm *mm, const struct request *r)
         return;
     }
     for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
+        if (r->order > atomic_load_explicit(&z->wanted_order, memory_order_relaxed)) {
+            atomic_store_explicit(&z->wanted_order, r->order, memory_order_relaxed);    /* a race loses a hint */
+        }
         mm->hooks.wake(mm, z);
     }
 }
@@ -220,8 +237,8 @@ FS_NOINLINE static struct page *alloc_slow(struct mm *mm, const struct request *
     if (p == NULL && reserve) {
         p = try_highatomic(mm, r);
     }
-    for (unsigned tries = 0; p == NULL && can_wait && tries < SLOW_TRIES && make_room(mm, r); tries++) {
-        p = try_own(mm, r, WMARK_MIN);
+    for (unsigned tries = 0; p == NULL && can_wait && tries < SLOW_TRIES && make_room(mm, r, &p); tries++) {
+        p = p != NULL ? p : try_own(mm, r, WMARK_MIN);
     }
     if (p == NULL) {
         mm_drain(mm);

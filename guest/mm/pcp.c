@@ -35,7 +35,7 @@ static struct pcp *this_pcp(const struct mm *mm, const struct zone *z)
     return &z->pcp[cpu < mm->cpus ? cpu : 0];
 }
 
-/* Up to a batch of units, as far as the zone stays above mark. True if spare blocks run out. pre: pcp lock held */
+/* Up to a batch of units, as far as the zone stays above mark. True if there is work for the background. pre: pcp lock held */
 FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, enum migratetype type,
                                enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
@@ -55,7 +55,7 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
         l->count = 1;
     }
     zone_count(z, ZC_pcp_refill, 1);
-    wanted = zone_wants_spare(z, mm->claim_window);
+    wanted = zone_wants_spare(z, mm->claim_window) || zone_wants_home(z) != MIGRATE_TYPES;
     spin_unlock(&z->lock);
     return wanted;
 }

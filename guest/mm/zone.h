@@ -83,8 +83,17 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(compact_run)                                                                    \
     X(compact_migrate_scanned)                                                        \
     X(compact_free_scanned)                                                           \
-    X(compact_success)                                                                \
-    X(compact_deferred)
+    X(compact_success)      /* whole blocks made */                                    \
+    X(compact_fail)         /* direct runs that made nothing */                       \
+    X(compact_deferred)     /* direct runs turned away after failures */              \
+    X(compact_not_suitable) /* ... because memory is short, not fragmented */         \
+    X(compact_captured)     /* units that went straight to who compacted */           \
+    X(compact_skipped)      /* blocks passed over by a hint */                        \
+    X(compact_async_stop)   /* asynchronous runs that met a lock or their bound */    \
+    X(compact_daemon_wake)                                                            \
+    X(compact_daemon_moved) /* pages, of pgmigrate_success */                         \
+    X(compact_proactive)    /* runs because of the fragmentation score */             \
+    X(compact_proactive_deferred) /* ... left out, because the last gained nothing */
 enum zone_counter {
 #define X(name) ZC_##name,
     ZONE_COUNTER_LIST(X)
@@ -121,10 +130,13 @@ struct zone {
     struct pcp *pcp;                                /* [cpus] */
     _Atomic uint64_t counters[ZONE_COUNTERS];
     uint32_t boot_blocks;                           /* the first positions: blocks with boot memory */
-    struct spinlock compact_lock;                   /* one compaction at a time; taken before every other lock */
-    unsigned compact_order_failed;                  /* compact_lock: direct compaction failed for this order ... */
+    struct spinlock compact_lock;                   /* one compaction at a time; only tried for, before every other lock */
+    unsigned compact_order_failed;                  /* zone lock: direct compaction failed for this order ... */
     uint32_t compact_considered, compact_defer_shift;   /* ... and is tried again after 2^shift further requests */
     uint32_t *rank;                                 /* compact_lock: blocks in the order in which they are emptied */
+    uint16_t *skip;                                 /* zone lock: [block - first_block]: its free pages when emptying it failed */
+    bool skip_stale;                                /* zone lock: a full pass has ended since the hints were taken */
+    _Atomic uint32_t wanted_order;                  /* the highest order that somebody went without; kcompactd takes it */
     _Atomic uint32_t tenant_blocks;                 /* blocks with PB_TENANTS; changed under the zone lock */
 };
 
@@ -146,14 +158,18 @@ struct migrate_ops {
      * reference on from is gone and to has refs 1 that belongs to the owner.  MM_EAGAIN: not now; MM_EBUSY: not at all.
      * No lock is held. */
     mm_status_t (*move)(void *ctx, struct page *from, struct page *to);
+    /* The same, and it may wait for locks of the page: for callers that hold none. NULL: as move. */
+    mm_status_t (*move_wait)(void *ctx, struct page *from, struct page *to);
     void *ctx;
 };
 
 struct mm_hooks {
-    /* Make a whole block of zone for type by moving pages out; false if none could be made. May sleep. */
-    bool (*clear_block)(struct mm *mm, struct zone *zone, enum migratetype type);
-    /* Compaction for a request of order > 0 that fails although enough is free; true if it is worth trying again. May sleep. */
-    bool (*compact)(struct mm *mm, struct zone *zone, unsigned order, enum migratetype type);
+    /* Make a whole block of zone for type by moving pages out; false if none could be made. May sleep. *captured: a unit of order out
+     * of that block, which nobody could take in between (as buddy_alloc() gives it, but PAGE_PCP), or NULL: look at the lists. */
+    bool (*clear_block)(struct mm *mm, struct zone *zone, unsigned order, enum migratetype type, struct page **captured);
+    /* Compaction for a request of order > 0 that fails although enough is free; true if it is worth trying again. May sleep.
+     * *captured as above. */
+    bool (*compact)(struct mm *mm, struct zone *zone, unsigned order, enum migratetype type, gfp_t gfp, struct page **captured);
     /* Direct reclaim for a request; the pages gained, 0 for no progress. May sleep. */
     uint64_t (*reclaim)(struct mm *mm, struct zone *zone, unsigned order, gfp_t gfp);
     /* The last reference of a page with a flag of PG_RELEASE is gone (refs is 0): take it off its list, let go of its
@@ -192,7 +208,9 @@ struct mm {
     uint32_t claim_window;                          /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
     enum claim_policy policy;
     bool movable_low;
-    unsigned extfrag_threshold;                     /* direct compaction runs above this fragmentation index (1/1000) */
+    _Atomic uint32_t extfrag_threshold;             /* compaction runs above this fragmentation index (1/1000), reclaim at or below it */
+    _Atomic uint32_t compaction_proactiveness;      /* 0 to 100: how early the background compacts without being asked; 0: never */
+    uint32_t proactive_defer[MM_NODES_MAX];         /* kcompactd of the node: so many ticks are left out */
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
     struct mm_hooks hooks;
     struct migrate_ops migrate;
@@ -255,6 +273,24 @@ static inline uint32_t zone_claim_limit(const struct zone *z, uint32_t window)
 static inline bool zone_wants_spare(const struct zone *z, uint32_t window)
 {
     return window != 0 && blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], 0) >= zone_claim_limit(z, window);
+}
+
+#define HOME_LOW_PAGES 64u
+/* Movable pages live in kernel blocks, and this kernel type is about to claim another block for want of room; MIGRATE_TYPES: none
+ * is. pre: zone lock */
+static inline enum migratetype zone_wants_home(const struct zone *z)
+{
+    for (unsigned t = 0; t < MIGRATE_HIGHATOMIC && atomic_load_explicit(&z->tenant_blocks, memory_order_relaxed) > 0; t++) {
+        uint64_t free = 0;
+
+        for (unsigned o = 0; o < PAGEBLOCK_ORDER && t != MIGRATE_MOVABLE; o++) {
+            free += z->free_units[o][t] << o;
+        }
+        if (t != MIGRATE_MOVABLE && z->blocks_of[t] > 0 && free < HOME_LOW_PAGES) {
+            return (enum migratetype)t;
+        }
+    }
+    return MIGRATE_TYPES;
 }
 
 static inline uint64_t zone_free_pages(const struct zone *z)

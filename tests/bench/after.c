@@ -94,7 +94,7 @@ static uint64_t least_moves(const struct mm *mm, uint64_t blocks)
 
 static struct compact_result compact_by_pfn(struct mm *mm)
 {
-    struct compact_request request = { .order = COMPACT_BY_PFN, .targets = TARGET_MOVABLE, .blocks_wanted = UINT32_MAX, .sync = true };
+    struct compact_request request = { .order = COMPACT_BY_PFN, .targets = TARGET_MOVABLE, .blocks_wanted = UINT32_MAX, .mode = COMPACT_SYNC, .ignore_hints = true };
     struct compact_result sum = { .blocks_made = 0 };
 
     for (uint32_t i = 0; i < mm->zone_count; i++) {
@@ -240,7 +240,7 @@ static struct page *get_huge(struct world *w, enum huge_mode mode, uint64_t *dro
         p = alloc_pages(&w->mm, gfp, PAGEBLOCK_ORDER);
     }
     for (unsigned targets = TARGET_MOVABLE; p == NULL && targets <= TARGET_ANY; targets++) {
-        struct compact_request request = { .targets = (enum compact_targets)targets, .blocks_wanted = 1, .sync = true };
+        struct compact_request request = { .targets = (enum compact_targets)targets, .blocks_wanted = 1, .mode = COMPACT_SYNC, .ignore_hints = true };
         struct compact_result r;
 
         for (uint32_t z = 0; z < w->mm.zone_count && p == NULL; z++) {

@@ -161,6 +161,9 @@ static mm_status_t owners_move(void *ctx, struct page *from, struct page *to)
 
     assert_true(page_state(from) == PAGE_USED && page_state(to) == PAGE_USED);
     assert_ptr_equal(o->page_of[owner], from);
+    if (o->refuse_nth != 0 && --o->refuse_nth == 0) {
+        return MM_EBUSY;
+    }
     if (o->refuse_one_in != 0 && rng_below(&o->rng, o->refuse_one_in) == 0) {
         return MM_EAGAIN;
     }

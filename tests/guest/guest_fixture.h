@@ -37,6 +37,7 @@ struct owners {
     struct page **page_of;      /* by owner number; NULL: none */
     uint32_t count, capacity;
     uint32_t refuse_one_in;     /* a move is refused (MM_EAGAIN) this often; 0: never */
+    uint64_t refuse_nth;        /* the n-th move from now on is refused once; 0: none */
     struct rng rng;
     uint64_t moves;             /* pages */
 };

@@ -122,7 +122,8 @@ static void *worker(void *argument)
                 page_put(&f.mm, *k);
                 *k = NULL;
             } else {
-                *k = alloc_pages(&f.mm, rng_below(&r, 2) != 0 ? GFP_NOWAIT : GFP_KERNEL | __GFP_ACCOUNT, (unsigned)rng_below(&r, 4));
+                *k = alloc_pages(&f.mm, rng_below(&r, 2) != 0 ? GFP_NOWAIT : GFP_KERNEL | __GFP_ACCOUNT,
+                                 rng_below(&r, 64) == 0 ? PAGEBLOCK_ORDER : (unsigned)rng_below(&r, 4));
             }
         } else if (slot_is_empty(&slots[me][i])) {
             slot_fill(&slots[me][i], slot_number(me, i), &r);
@@ -148,12 +149,16 @@ static void *compactor(void *argument)
         uint32_t b = (uint32_t)rng_below(&r, RAM_PAGES / PAGEBLOCK_PAGES - 4);
         struct compact_result result;
 
-        switch (rng_below(&r, 3)) {
+        switch (rng_below(&r, 4)) {
         case 0:
             (void)compact_all(&f.mm, (enum compact_targets)rng_below(&r, 3));
             break;
         case 1:
             (void)compaction_background(&f.mm, &f.mm.zones[0]);
+            break;
+        case 2:
+            f.mm.compaction_proactiveness = (uint32_t)rng_below(&r, 101);
+            (void)compaction_proactive(&f.mm, 0);
             break;
         default:
             if (isolate_range(&f.mm, block_pfn(b), block_pfn(b + 4), ISOLATE_RESIDUAL, NULL) == MM_OK) {

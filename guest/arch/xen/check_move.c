@@ -78,7 +78,7 @@ void check_compaction(struct check *c)
     uint64_t before, after, moved = c->moved_pages;
     struct compact_result r;
 
-    c->mm.migrate = (struct migrate_ops){ unit_move, c };
+    c->mm.migrate = (struct migrate_ops){ .move = unit_move, .ctx = c };
     make_holes(c, 4);
     before = whole_blocks(&c->mm);
     r = compact_all(&c->mm, TARGET_MOVABLE);
@@ -90,7 +90,7 @@ void check_compaction(struct check *c)
     verify_all(c);                                      /* I1 */
     check_fsck(c, "faults after compaction");
     units_give_all(c, 1);
-    c->mm.migrate = (struct migrate_ops){ NULL, NULL };
+    c->mm.migrate = (struct migrate_ops){ .move = NULL };
 }
 
 /* The highest block: of the MOVABLE zone, so that nothing in it may stay. */
@@ -103,7 +103,7 @@ void check_isolation(struct check *c)
     uint64_t moved = c->moved_pages;
     mm_status_t status;
 
-    c->mm.migrate = (struct migrate_ops){ unit_move, c };
+    c->mm.migrate = (struct migrate_ops){ .move = unit_move, .ctx = c };
     make_holes(c, 3);
     status = isolate_range(&c->mm, pfn_make(start.n + 1), end, 0, NULL);
     CHECK(status == MM_EINVAL, "an unaligned range was isolated", status);
@@ -131,7 +131,7 @@ void check_isolation(struct check *c)
     }
     check_fsck(c, "faults after isolation");
     units_give_all(c, 1);
-    c->mm.migrate = (struct migrate_ops){ NULL, NULL };
+    c->mm.migrate = (struct migrate_ops){ .move = NULL };
 }
 
 /* The highest block leaves, frames and all, and returns with other frames; what was in it is elsewhere. */
@@ -145,7 +145,7 @@ void check_hotplug(struct check *c)
     struct page *blocking = NULL;
     mm_status_t status;
 
-    c->mm.migrate = (struct migrate_ops){ unit_move, c };
+    c->mm.migrate = (struct migrate_ops){ .move = unit_move, .ctx = c };
     make_holes(c, 3);
     status = memory_offline(&c->mm, start, end, 0, &ops, &report, &blocking);
     CHECK(status == MM_OK && given == PAGEBLOCK_PAGES, "the last block did not leave", given);
@@ -164,5 +164,5 @@ void check_hotplug(struct check *c)
     take_pages(c, MORE_PAGES);
     verify_all(c);
     units_give_all(c, 1);
-    c->mm.migrate = (struct migrate_ops){ NULL, NULL };
+    c->mm.migrate = (struct migrate_ops){ .move = NULL };
 }

@@ -217,7 +217,7 @@ static void space_end(struct check *c)
     pagecache_destroy(&pagecache);
     vm_destroy(&vm);
     c->mm.hooks.reclaim = NULL;
-    c->mm.migrate = (struct migrate_ops){ NULL, NULL };
+    c->mm.migrate = (struct migrate_ops){ .move = NULL };
     store_free(c, file_store, FILE_PAGES);
     store_free(c, swap_store, swap_slots);
 }

@@ -1,0 +1,222 @@
+/*
+ * claim.c - keeping kernel pages together: which block they get next, and how it is cleared.
+ *
+ * Layer: L4
+ * Owns: hooks.clear_block; the flag PB_TENANTS is taken off here.
+ * Invariants:
+ *   I1  nothing is moved while the policy is CLAIM_LARGEST_LOWEST.
+ *   I2  a block is cleared only if what it holds fits elsewhere.
+ *   I3  PB_TENANTS is taken off a block only when no movable page is in it; zone.tenant_blocks counts the flags.
+ * Lock order: zone lock; none while the mover runs.
+ * Why: a kernel page among movable ones keeps a block from being whole for as long as it lives.  So what movable pages hold of
+ *   kernel blocks (tenants) is taken back before another block is claimed, and the block that is claimed is the next one: cleared
+ *   by migration if need be.
+ * Cost: a pass over the blocks below the limit; one move a page.
+ */
+#include "compaction_priv.h"
+#include "buddy.h"
+#include "isolation.h"
+#include "pageblock.h"
+#include "pcp.h"
+
+#define LEND_FREE_PAGES (PAGEBLOCK_PAGES * 3u / 4)
+#define HOME_BATCH      (PAGEBLOCK_PAGES / 8)
+
+uint64_t movable_room(const struct zone *z)
+{
+    uint64_t room = 0;
+
+    for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
+        room += z->free_units[o][MIGRATE_MOVABLE] << o;
+    }
+    return room;
+}
+
+static uint64_t whole_pages(const struct zone *z)
+{
+    return z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] << PAGEBLOCK_ORDER;
+}
+
+static uint64_t room_for_tenants(struct zone *z, bool whole)
+{
+    uint64_t room;
+
+    spin_lock(&z->lock);
+    room = movable_room(z) + (whole ? whole_pages(z) : 0);
+    spin_unlock(&z->lock);
+    return room;
+}
+
+static bool block_has_movable(const struct mm *mm, uint32_t block)
+{
+    const struct page *first = mm_block_page(mm, block);
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        if (page_state(first + i) == PAGE_USED && page_type(first + i) == MIGRATE_MOVABLE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first block from a position on that may have tenants, of one type or of any (MIGRATE_TYPES); BLOCK_NONE. */
+static uint32_t tenant_block(struct mm *mm, struct zone *z, enum migratetype type, uint32_t position)
+{
+    uint32_t found = BLOCK_NONE;
+
+    spin_lock(&z->lock);
+    for (uint32_t i = position; i < z->end_block - z->first_block && found == BLOCK_NONE; i++) {
+        uint32_t b = position_block(z, i);
+
+        if (mm_pfn_valid(mm, block_pfn(b)) && mm_block(mm, b)->flags & PB_TENANTS
+            && (type == MIGRATE_TYPES || pageblock_type(mm, b) == type)) {
+            found = b;
+        }
+    }
+    spin_unlock(&z->lock);
+    return found;
+}
+
+uint64_t claim_tenants_home(struct mm *mm, struct zone *z, enum migratetype type, uint64_t keep, uint64_t most, bool whole)
+{
+    struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
+    struct compact_result r = { .blocks_made = 0 };
+    uint32_t b;
+
+    if (z->tenant_blocks == 0) {
+        return 0;
+    }
+    for (b = tenant_block(mm, z, type, 0); b != BLOCK_NONE; b = tenant_block(mm, z, type, block_position(z, b) + 1)) {
+        if (room_for_tenants(z, whole) < keep + HOME_BATCH || r.migrated_pages >= most) {
+            break;
+        }
+        (void)empty_block(mm, z, b, &how, &r);
+        spin_lock(&z->lock);
+        if (!block_has_movable(mm, b) && mm_block(mm, b)->flags & PB_TENANTS) {      /* I3 */
+            mm_block(mm, b)->flags &= (uint8_t)~PB_TENANTS;
+            z->tenant_blocks--;
+        }
+        spin_unlock(&z->lock);
+    }
+    return r.migrated_pages;
+}
+
+/* The block to claim next: of the movable ones at positions below limit the emptiest whose contents fit elsewhere. */
+static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
+{
+    uint32_t found = BLOCK_NONE, most_free = 0;
+    uint64_t room;
+
+    spin_lock(&z->lock);
+    room = movable_room(z) + whole_pages(z);
+    for (uint32_t i = z->boot_blocks; i < limit && room >= PAGEBLOCK_PAGES; i++) {      /* I2 */
+        uint32_t b = position_block(z, i);
+
+        /* used + free = a block's pages, and room counts its own free ones */
+        if (mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline && pageblock_type(mm, b) == MIGRATE_MOVABLE
+            && mm_block(mm, b)->reserved_pages == 0 && (found == BLOCK_NONE || mm_block(mm, b)->free_pages > most_free)
+            && mm_block(mm, b)->free_pages < PAGEBLOCK_PAGES && block_immovable_page(mm, b) == NULL) {
+            found = b;
+            most_free = mm_block(mm, b)->free_pages;
+        }
+    }
+    spin_unlock(&z->lock);
+    return found;
+}
+
+/* Move everything out of the block that is to be claimed next; captured as hooks.clear_block has it, or NULL: leave it whole. */
+static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, unsigned order, enum migratetype type, struct page **captured,
+                       struct compact_result *r)
+{
+    struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
+    uint32_t block = next_claim(mm, z, limit);
+    bool whole;
+
+    if (block == BLOCK_NONE || isolate_range(mm, block_pfn(block), block_pfn(block + 1), 0, NULL) != MM_OK) {
+        return false;
+    }
+    (void)empty_block(mm, z, block, &how, r);
+    whole = block_whole(mm, z, block);
+    if (whole && captured != NULL) {
+        *captured = isolate_undo_take(mm, block, order, type);
+        zone_count_unlocked(z, ZC_compact_captured, *captured != NULL);
+    } else if (isolate_undo(mm, block_pfn(block), block_pfn(block + 1)) != MM_OK) {
+        return false;
+    }
+    if (whole) {
+        spin_lock(&z->lock);
+        zone_count(z, ZC_block_cleared, 1);
+        spin_unlock(&z->lock);
+    }
+    return whole;
+}
+
+static uint32_t claim_limit(const struct mm *mm, struct zone *z)
+{
+    uint32_t limit;
+
+    spin_lock(&z->lock);
+    limit = zone_claim_limit(z, mm->claim_window);
+    spin_unlock(&z->lock);
+    return limit;
+}
+
+bool claim_clear_block(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, struct page **captured)
+{
+    struct compact_result r = { .blocks_made = 0 };
+
+    if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {       /* I1 */
+        return false;
+    }
+    if (mm->policy == CLAIM_CLEAR_FIRST && claim_tenants_home(mm, z, type, 0, UINT64_MAX, false) > 0) {
+        return true;
+    }
+    return clear_next(mm, z, claim_limit(mm, z), order, type, captured, &r)
+           || clear_next(mm, z, z->end_block - z->first_block, order, type, captured, &r);
+}
+
+uint64_t claim_spare(struct mm *mm, struct zone *z)
+{
+    struct compact_result r = { .blocks_made = 0 };
+    bool none;
+
+    if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {       /* I1 */
+        return 0;
+    }
+    spin_lock(&z->lock);
+    none = whole_pages(z) == 0;
+    spin_unlock(&z->lock);
+    if (!clear_next(mm, z, claim_limit(mm, z), 0, MIGRATE_MOVABLE, NULL, &r) && none) {
+        (void)clear_next(mm, z, z->end_block - z->first_block, 0, MIGRATE_MOVABLE, NULL, &r);
+    }
+    return r.migrated_pages;
+}
+
+/* An accounted block's few pages leave with their process; then nothing is mixed any more. */
+bool claim_lend(struct mm *mm, struct zone *z)
+{
+    uint32_t best = BLOCK_NONE, most = LEND_FREE_PAGES;
+
+    spin_lock(&z->lock);
+    for (uint32_t i = z->boot_blocks; i < z->end_block - z->first_block; i++) {
+        uint32_t b = position_block(z, i);
+
+        if (mm_pfn_valid(mm, block_pfn(b)) && migratetype_is_kernel(pageblock_type(mm, b))) {
+            uint32_t free = mm_block(mm, b)->free_pages + (pageblock_type(mm, b) == MIGRATE_ACCOUNTED ? PAGEBLOCK_PAGES / 8 : 0u);
+
+            if (free >= most) {
+                most = free;
+                best = b;
+            }
+        }
+    }
+    if (best != BLOCK_NONE) {
+        pageblock_set_type(mm, z, best, MIGRATE_MOVABLE);
+        zone_count(z, ZC_block_lent, 1);
+    }
+    spin_unlock(&z->lock);
+    if (best != BLOCK_NONE) {
+        pcp_drain(mm, z);
+    }
+    return best != BLOCK_NONE;
+}
