@@ -106,7 +106,7 @@ bool hugetlb_page_free(const struct page *page)
 /* Compaction and reclaim by turns until there is a whole block or neither gets on. */
 static struct page *alloc_hard(struct vm *vm, uint32_t node)
 {
-    const struct compact_request request = { .targets = TARGET_BOOT, .blocks_wanted = 1, .sync = true };
+    const struct compact_request request = { .targets = TARGET_BOOT, .blocks_wanted = 1, .mode = COMPACT_SYNC_LIGHT };
     struct page *p = NULL;
     bool progress = true;
 
