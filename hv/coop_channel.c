@@ -170,6 +170,7 @@ static fs_status_t read_constants(struct coop_channel *ch, struct fs_error *err)
     ch->pfn_end = c.pfn_end;
     ch->export_pfn = c.export_pfn;
     ch->export_pages = c.export_pages;
+    ch->features = c.features;
     return FS_OK;
 }
 

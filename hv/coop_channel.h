@@ -21,7 +21,7 @@ struct coop_channel {
     mfn_t frames[COOP_SHARED_PAGES];            /* where they are mapped from */
     void *map;                                  /* COOP_SHARED_PAGES pages; NULL: not mapped */
     uint64_t pfn_end, export_pfn;
-    uint32_t export_pages;
+    uint32_t export_pages, features;            /* FS_ABI_FEATURE_* */
     uint32_t session, produced, consumed;
     struct fs_abi_request sent[FS_ABI_SLOTS];
 };

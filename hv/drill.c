@@ -458,7 +458,7 @@ static fs_status_t own_dir(char *dir, size_t bytes, struct fs_error *err)
 
 static void remove_dir(const char *dir)
 {
-    static const char *const files[] = { "journal", "lock" };
+    static const char *const files[] = { "journal", "lock", "shrunk" };
     char path[320];
     for (size_t i = 0; i < FS_ARRAY_SIZE(files); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", dir, files[i]);

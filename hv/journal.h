@@ -51,6 +51,7 @@ struct journal;
     X(COOP_RESERVE,      58)  /* struct coop_reserve: frames are about to be added */ \
     X(COOP_RESERVED,     59)  /* mfn_t[]: new frames, owned, outside the p2m */      \
     X(SWEEP,             60)                                                         \
+    X(SHRINK,            61)  /* struct shrink_record: a guest is about to be asked for memory, or to take some */ \
     X(END,               63)
 
 enum journal_type {

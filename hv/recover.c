@@ -19,6 +19,7 @@
 #include "hv_priv.h"
 #include "journal.h"
 #include "range.h"
+#include "shrink.h"
 
 static fs_status_t read_ranges(const struct journal *j, struct mfn_range_set *out, struct fs_error *err)
 {
@@ -72,7 +73,7 @@ static fs_status_t find_open(const struct journal *j, struct open_domain *out, b
     return FS_OK;
 }
 
-static fs_status_t recover_domain(const struct mover_ctx *ctx, const struct open_domain *open, struct hv_recover_report *out,
+static fs_status_t recover_domain(const struct mover_ctx *ctx, const char *state_dir, const struct open_domain *open, struct hv_recover_report *out,
                                   struct fs_error *err)
 {
     struct hv_domain dom;
@@ -84,6 +85,9 @@ static fs_status_t recover_domain(const struct mover_ctx *ctx, const struct open
     }
     if (s != FS_OK) {
         return fs_fail(err, s, "%s", words.text);
+    }
+    if (shrink_recorded(ctx->journal, open->first, journal_count(ctx->journal))) {
+        return shrink_recover(ctx, state_dir, dom.domid, open->first, journal_count(ctx->journal), out, err);
     }
     const struct mover_ops *ops = hv_mover_ops((enum hv_mover)open->record.mover);
     if (ops == NULL) {
@@ -105,7 +109,7 @@ static fs_status_t recover_all(struct hv *hv, struct mover_ctx *ctx, struct mfn_
         s = fs_fail(err, FS_BAD_INPUT, "the journal was written by another version of frameshift: use that one to recover");
     }
     if (s == FS_OK && open.any) {
-        s = recover_domain(ctx, &open, out, err);
+        s = recover_domain(ctx, hv_state_dir(hv), &open, out, err);
     }
     if (s == FS_OK) {
         s = evict_recover(ctx, 0, journal_count(ctx->journal), out, err);

@@ -155,6 +155,67 @@ bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_
     return json_write_line(f, &o);
 }
 
+/* One shrink or grow, as a value of its own or a line. */
+static void put_shrink(struct object *o, const struct hv_shrink_report *r)
+{
+    struct object stays, nodes;
+
+    object_begin(&stays);
+#define X(name, words) put_number(&stays, #name, r->stays[HV_STAYS_##name]);
+    HV_STAYS_LIST(X)
+#undef X
+    object_begin_array(&nodes);
+    for (size_t i = 0; i < r->node_count; i++) {
+        struct object node;
+        object_begin(&node);
+        put_number(&node, "node", r->nodes[i].node);
+        put_number(&node, "free_before", r->nodes[i].before);
+        put_number(&node, "free_after", r->nodes[i].after);
+        object_append(&nodes, object_end(&node));
+    }
+    put_status(o, r->status);
+    put_error(o, r->status == FS_OK ? NULL : r->error);
+    put_bool(o, "dry_run", r->dry_run);
+    PUT_FIELD(o, "name", r->name);
+    object_put(o, "domain", r->domid == 0 ? json_null() : json_domid(r->domid));
+    put_number(o, "frames_asked", r->asked_pages);
+    put_number(o, "frames_planned", r->plan_pages);
+    put_number(o, "frames_before", r->pages_before);
+    put_number(o, "frames_after", r->pages_after);
+    put_number(o, "limit_before", r->limit_before);
+    put_number(o, "limit_after", r->limit_after);
+    put_number(o, "frames_maximum", r->maximum_pages);
+    put_number(o, "free_before", r->free_before);
+    put_number(o, "free_after", r->free_after);
+    object_put(o, "nodes", object_end(&nodes));
+    put_number(o, "guest_frames", r->guest_pages);
+    put_number(o, "guest_free", r->guest_free_pages);
+    put_number(o, "guest_possible", r->guest_possible_pages);
+    put_number(o, "guest_given", r->guest_given_pages);
+    put_number(o, "guest_said", r->said_pages);
+    put_bool(o, "detailed", r->detailed);
+    put_number(o, "blocks", r->blocks);
+    put_number(o, "extents", r->machine_extents);
+    put_number(o, "single_frames", r->single_pages);
+    put_number(o, "sections", r->sections);
+    put_number(o, "migrated", r->migrated_pages);
+    put_number(o, "residual_blocks", r->residual_blocks);
+    object_put(o, "stays", object_end(&stays));
+    put_number(o, "stops", r->stops);
+    put_number(o, "requests", r->requests);
+    put_number(o, "time_ns", r->ns);
+    put_number(o, "fault_count", r->fsck_faults);
+}
+
+bool json_shrink(FILE *f, const struct hv_shrink_report *r)
+{
+    struct object o;
+
+    json_begin_line(&o, r->grow ? "grow" : "shrink");
+    put_shrink(&o, r);
+    return json_write_line(f, &o);
+}
+
 bool json_step(FILE *f, const struct hv_drill_step *s)
 {
     struct object o;

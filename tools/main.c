@@ -32,6 +32,17 @@ static const struct verb verbs[] = {
     { "online", "TARGET", "give a range back to Xen",
       "Takes the offline marks off TARGET: Xen may use the memory again.",
       0, 1, 1, verb_online },
+    { "shrink", "GUEST", "a guest gives memory back to Xen while it runs",
+      "Asks GUEST (name or domid) to give back what it has beyond --to SIZE, step by step: whole sections of 128 MiB\n"
+      "first, then blocks of 2 MiB, the highest first. The guest moves out of them what it needs; it does not stand\n"
+      "still. Its limit follows, so that it cannot take memory again before `grow`. SIZE is met to 2 MiB. ^C stops\n"
+      "after a step, and the same command goes on. For guests that speak abi.h (doc/ABI.md); others have their own\n"
+      "balloon (`xl mem-set`).",
+      OPTS_SHRINK, 1, 1, verb_shrink },
+    { "grow", "GUEST", "a guest takes that memory again",
+      "Lets GUEST take again what it gave, up to --to SIZE and never beyond what it had before it was first shrunk.\n"
+      "With that size its old limit is restored.",
+      OPTS_SHRINK, 1, 1, verb_grow },
     { "fsck", "[DOMAIN]", "check that p2m, M2P, page types and owners agree",
       "Checks one domain (name or domid) or all of them; changes nothing. Without --pause a running guest\n"
       "may change tables while they are read, which can look like a fault.",

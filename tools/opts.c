@@ -20,7 +20,7 @@
 enum option_id {
     OPT_JSON = 256, OPT_MACHINE, OPT_MAP, OPT_STATE_DIR, OPT_VERSION, OPT_VERIFY, OPT_EVICT, OPT_EVICT_DIR,
     OPT_MAX_BLACKOUT, OPT_MAX_PAUSE, OPT_SUSPEND_TIMEOUT, OPT_EXCLUDE, OPT_CRASH_AT, OPT_PAUSE, OPT_SEED, OPT_SEEDS, OPT_DIMMS, OPT_GUEST,
-    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML,
+    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML, OPT_TO,
     OPT_DEBUG = 'd', OPT_HELP = 'h', OPT_DRY_RUN = 'n', OPT_QUIET = 'q',
 };
 
@@ -39,15 +39,16 @@ static const struct option_spec {
     { "state-dir", "DIR", OPT_STATE_DIR, 0, "journal and lock (/var/lib/frameshift)" },
     { "help", NULL, OPT_HELP, 0, "this help; after a verb, the verb's" },
     { "version", NULL, OPT_VERSION, 0, "the version of this program" },
-    { "dry-run", NULL, OPT_DRY_RUN, OPTS_EVACUATE, "plan only: change nothing" },
+    { "dry-run", NULL, OPT_DRY_RUN, OPTS_EVACUATE | OPTS_SHRINK, "plan only: change nothing" },
     { "verify", NULL, OPT_VERIFY, OPTS_EVACUATE, "hash every moved page before and after (stops last longer)" },
     { "evict", NULL, OPT_EVICT, OPTS_EVACUATE | OPTS_DRILL, "save and restore guests that have frames which cannot move" },
     { "evict-dir", "DIR", OPT_EVICT_DIR, OPTS_EVACUATE, "where --evict saves them (the state directory)" },
     { "max-blackout", "MS", OPT_MAX_BLACKOUT, OPTS_EVACUATE | OPTS_DRILL, "PV: split a guest's share over stops of about this length" },
     { "max-pause", "MS", OPT_MAX_PAUSE, OPTS_EVACUATE | OPTS_DRILL, "PVH/HVM: longest single pause to aim at (10 ms)" },
-    { "suspend-timeout", "S", OPT_SUSPEND_TIMEOUT, OPTS_EVACUATE, "PV: how long a guest may take to suspend (60 s)" },
+    { "suspend-timeout", "S", OPT_SUSPEND_TIMEOUT, OPTS_EVACUATE | OPTS_SHRINK, "how long a guest may take to suspend or to answer (60 s)" },
     { "exclude", "DOMAIN", OPT_EXCLUDE, OPTS_EVACUATE, "leave this domain alone (name or domid; repeatable)" },
-    { "crash-at", "N", OPT_CRASH_AT, OPTS_EVACUATE, NULL },
+    { "crash-at", "N", OPT_CRASH_AT, OPTS_EVACUATE | OPTS_SHRINK, NULL },
+    { "to", "SIZE", OPT_TO, OPTS_SHRINK, "the size to reach: 512M, 1G" },
     { "seed", "N", OPT_SEED, OPTS_DRILL, "what the guests look like and do; the same run for the same seed (1)" },
     { "seeds", "N", OPT_SEEDS, OPTS_DRILL, "so many drills, each with the next seed (1)" },
     { "dimms", "COUNTxMIB", OPT_DIMMS, OPTS_DRILL, "the machine's DIMMs (4x64)" },
@@ -88,6 +89,29 @@ fs_status_t opts_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     }
     *n = value;
     return FS_OK;
+}
+
+fs_status_t opts_size(const char *text, uint64_t *pages, struct fs_error *err)
+{
+    static const struct { char name; unsigned shift; } units[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 'T', 40 } };
+    char digits[24];
+    size_t n = strspn(text, "0123456789");
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < FS_ARRAY_SIZE(units) && n > 0 && n < sizeof(digits); i++) {
+        bool unit = toupper((unsigned char)text[n]) == units[i].name && (text[n + 1] == '\0' || strcmp(text + n + 1, "iB") == 0);
+        if (!unit) {
+            continue;
+        }
+        (void)snprintf(digits, sizeof(digits), "%.*s", (int)n, text);
+        fs_status_t s = opts_number(digits, 1, (UINT64_C(1) << 50) >> units[i].shift, &value, err);
+        if (s == FS_OK && (value << units[i].shift) % 4096 != 0) {
+            s = fs_fail(err, FS_USAGE, "'%s' is no whole number of pages of 4K", text);
+        }
+        *pages = value << units[i].shift >> 12;
+        return s;
+    }
+    return fs_fail(err, FS_USAGE, "'%s' is no size; write a whole number with K, M, G or T behind it, as 512M", text);
 }
 
 /* The unit after a number; 0 where it is none. */
@@ -227,6 +251,7 @@ static fs_status_t option_value(int id, const char *text, struct tool_options *o
         s = opts_number(text, 1, UINT32_MAX, &n, err);
         out->crash_at = (uint32_t)n;
         return s;
+    case OPT_TO: return opts_size(text, &out->to_pages, err);
     case OPT_SEEDS:
         s = opts_number(text, 1, 1000000, &n, err);
         out->seeds = (uint32_t)n;
@@ -338,6 +363,9 @@ fs_status_t opts_parse(int argc, char **argv, const struct verb *verbs, size_t v
     }
     if (s == FS_OK && out->evict_dir && !out->evict) {
         return fs_fail(err, FS_USAGE, "--evict-dir says where --evict saves guests; give --evict too");
+    }
+    if (s == FS_OK && out->verb && out->verb->options & OPTS_SHRINK && out->to_pages == 0 && !out->help) {
+        return fs_fail(err, FS_USAGE, "%s needs --to SIZE; try `frameshift %s --help`", out->verb->name, out->verb->name);
     }
     return s;
 }

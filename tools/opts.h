@@ -19,6 +19,7 @@ struct tool;
 #define OPTS_EVACUATE 0x1u
 #define OPTS_FSCK     0x2u
 #define OPTS_DRILL    0x4u
+#define OPTS_SHRINK   0x8u
 
 struct verb {
     const char *name;
@@ -46,6 +47,7 @@ struct tool_options {
     const char *exclude[OPTS_EXCLUDE_MAX];
     size_t exclude_count;
     uint32_t crash_at;
+    uint64_t to_pages;              /* of OPTS_SHRINK, which must give it */
     bool machine_given, threads;
     uint64_t seed, dimm_mib, fail_call;     /* 0: not given */
     uint32_t seeds, dimms;
@@ -61,6 +63,8 @@ fs_status_t opts_parse(int argc, char **argv, const struct verb *verbs, size_t v
 
 /* "250", "250ms", "1.5s", "100us" -> ns; a bare number counts in unit_ns. Zero and more than a day are refused. */
 fs_status_t opts_duration(const char *text, uint64_t unit_ns, uint64_t *ns, struct fs_error *err) FS_MUST_CHECK;
+/* "512M", "1G", "262144K" -> pages. A bare number is refused, and what is no whole number of pages. */
+fs_status_t opts_size(const char *text, uint64_t *pages, struct fs_error *err) FS_MUST_CHECK;
 /* Decimal, whole string, no sign, min <= n <= max. */
 fs_status_t opts_number(const char *text, uint64_t min, uint64_t max, uint64_t *n, struct fs_error *err) FS_MUST_CHECK;
 

@@ -58,6 +58,8 @@ static const char *words(enum fs_event_id id)
     case EV_ROLLBACK:     return "rolled back";
     case EV_RECOVER:      return "recovering";
     case EV_SWEEP:        return "last look at the range";
+    case EV_SHRINK:       return "giving memory back";
+    case EV_GROW:         return "taking memory again";
     case EV_WARNING:
     case EV_COUNT:        break;
     }
@@ -86,6 +88,11 @@ void progress_event(struct progress *p, const struct fs_event *e, uint64_t now_n
     case EV_SWAP:
         p->swap_frames = larger(p->swap_frames, e->a);
         break;
+    case EV_SHRINK:
+    case EV_GROW:
+        p->total_frames = larger(p->total_frames, e->b);
+        p->swap_frames = larger(p->swap_frames, e->a);
+        break;
     case EV_SUPERPAGE:
         p->extent_frames += e->a * FS_SP_PAGES;
         break;
@@ -95,7 +102,7 @@ void progress_event(struct progress *p, const struct fs_event *e, uint64_t now_n
         break;
     }
     p->last = e->id;
-    if (p->begin_ns == 0 && (e->id == EV_RESERVE || e->id == EV_COPY || e->id == EV_SWAP || e->id == EV_SUPERPAGE)) {
+    if (p->begin_ns == 0 && (e->id == EV_RESERVE || e->id == EV_COPY || e->id == EV_SWAP || e->id == EV_SUPERPAGE || e->id == EV_SHRINK || e->id == EV_GROW)) {
         p->begin_ns = now_ns;
     }
 }

@@ -241,3 +241,62 @@ void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status
             r->domains_rolled_back, r->domains_gone);
     fprintf(f, "  frames: %s released, %s brought back\n", text_count(r->frames_released).s, text_count(r->frames_onlined).s);
 }
+
+static void show_stays(FILE *f, const struct hv_shrink_report *r)
+{
+    static const char *const words[HV_STAYS] = {
+#define X(name, text) [HV_STAYS_##name] = text,
+        HV_STAYS_LIST(X)
+#undef X
+    };
+    const char *before = ": ";
+
+    if (r->residual_blocks == 0) {
+        return;
+    }
+    fprintf(f, "  %s blocks could not go as a whole", text_count(r->residual_blocks).s);
+    for (unsigned i = 0; i < HV_STAYS; i++) {
+        if (r->stays[i] > 0) {
+            fprintf(f, "%s%s frames %s", before, text_count(r->stays[i]).s, words[i]);
+            before = ", ";
+        }
+    }
+    fputs(" stay in them (the hypervisor side can move those)\n", f);
+}
+
+void show_shrink(FILE *f, const struct hv_shrink_report *r, bool quiet)
+{
+    char name[4 * HV_NAME_BYTES];
+    uint64_t moved = r->grow ? r->pages_after - r->pages_before : r->pages_before - r->pages_after;
+    bool sane = r->grow ? r->pages_after >= r->pages_before : r->pages_before >= r->pages_after;
+
+    text_clean(name, sizeof(name), r->name, sizeof(r->name), 40);
+    if (r->dry_run) {
+        fprintf(f, "%s has %s and would %s %s: it would have %s\n", name, text_size(r->pages_before).s, r->grow ? "take" : "give",
+                text_size(r->plan_pages).s, text_size(r->grow ? r->pages_before + r->plan_pages : r->pages_before - r->plan_pages).s);
+        return;
+    }
+    if (r->plan_pages == 0) {
+        fprintf(f, "%s has %s: less than 2 MiB from that, nothing to do\n", name, text_size(r->pages_before).s);
+        return;
+    }
+    fprintf(f, "%s: %s -> %s (asked for %s)\n", name, text_size(r->pages_before).s, text_size(r->pages_after).s, text_size(r->asked_pages).s);
+    if (quiet || !sane) {
+        return;
+    }
+    fprintf(f, "  %s frames %s in %s", text_count(moved).s, r->grow ? "came back" : "went to the machine", text_time(r->ns).s);
+    if (moved > 0 && r->ns > 0) {
+        fprintf(f, ", %s/s", text_size((uint64_t)((double)moved * 1e9 / (double)r->ns)).s);
+    }
+    fprintf(f, "; its limit is %s now, it was %s\n", text_size(r->limit_after).s, text_size(r->limit_before).s);
+    fprintf(f, "  The machine: %s free before, %s after\n", text_size(r->free_before).s, text_size(r->free_after).s);
+    if (r->detailed) {
+        fprintf(f, "  %s says: %s whole 2 MiB blocks", name, text_count(r->blocks).s);
+        if (!r->grow) {
+            fprintf(f, " (%s of them one extent of machine frames)", text_count(r->machine_extents).s);
+        }
+        fprintf(f, ", %s single frames, %s sections of 128 MiB; %s pages moved inside it; it stood still %s times\n", text_count(r->single_pages).s,
+                text_count(r->sections).s, text_count(r->migrated_pages).s, text_count(r->stops).s);
+        show_stays(f, r);
+    }
+}

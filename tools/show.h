@@ -12,6 +12,8 @@ void show_topology(FILE *f, const struct hv_topology *t);
 void show_status(FILE *f, const struct hv_status_report *s, const char *machine);
 /* at_most: faults to print; 0: all. */
 void show_fsck(FILE *f, const struct hv_fsck_report *r, size_t at_most);
+/* quiet: the first line only. */
+void show_shrink(FILE *f, const struct hv_shrink_report *r, bool quiet);
 void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status);
 
 #endif

@@ -51,5 +51,7 @@ fs_status_t verb_fsck(struct tool *tool);
 fs_status_t verb_recover(struct tool *tool);
 fs_status_t verb_version(struct tool *tool);
 fs_status_t verb_drill(struct tool *tool);
+fs_status_t verb_shrink(struct tool *tool);
+fs_status_t verb_grow(struct tool *tool);
 
 #endif

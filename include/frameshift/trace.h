@@ -32,6 +32,8 @@
     X(ROLLBACK,          "rollback",          "domain", "frames")                    \
     X(RECOVER,           "recover",           "domain", "frames")                    \
     X(SWEEP,             "sweep",             "offlined", "left")                    \
+    X(SHRINK,            "shrink",            "given", "total")                     \
+    X(GROW,              "grow",              "taken", "total")                     \
     X(WARNING,           "warning",           "a", "b")
 
 enum fs_event_id {

@@ -68,6 +68,39 @@ check "and how small it may be is told" err_has "16 MiB"
 machine "nodes=2x64 coop=a,32,1" status
 check "a word that is not understood: 2, not $code" code_is 2
 
+# Shrinking: what went is what the machine got, and nothing that is refused changes anything.
+on_embedded shrink coop1 --to 24M --json
+check "shrink: 0, not $code" code_is 0
+check "shrink: the last line" last_is shrink
+check "shrink: every line is an object" all_lines_are_objects
+check "shrink: 2048 frames went" test "$(($(number frames_before) - $(number frames_after)))" -eq 2048
+check "shrink: the machine has them" test "$(($(number free_after) - $(number free_before)))" -eq 2048
+check "shrink: its limit follows" test "$(number limit_after)" -eq "$(number frames_after)"
+check "shrink: in whole extents" test "$(number extents)" -eq 4
+check "shrink: no stop" test "$(number stops)" -eq 0
+check "shrink: nothing is left to remember of a machine that is gone but this" test -f "$WORK/state/shrunk"
+machine "nodes=3x512 coop=big,448,2,1" shrink big --to 65M --json --quiet
+check "shrink by sections: 0, not $code" code_is 0
+check "shrink by sections: 3, not $(number sections)" test "$(number sections)" -eq 3
+check "shrink by sections: nothing but whole blocks" test "$(($(number blocks) * 512))" -eq "$(($(number frames_before) - $(number frames_after)))"
+for refused in "shrink coop1 --to 2M:9:lives on" "grow coop1 --to 64M:9:maximum" "shrink coop1 --to 64M:3:grow" "grow coop1 --to 16M:3:shrink" \
+    "shrink pv1 --to 16M:9:abi.h" "shrink pvh1 --to 16M:9:abi.h" "shrink 0 --to 16M:9:xl mem-set" "shrink nobody --to 16M:3:coop1" "shrink coop1:2:--to"; do
+    IFS=: read -r words want text <<<"$refused"
+    # shellcheck disable=SC2086
+    on_embedded $words
+    check "$words: $want, not $code" code_is "$want"
+    check "$words: says \"$text\"" err_has "$text"
+done
+on_embedded shrink coop1 --to 24M --dry-run
+check "shrink --dry-run" out_has "would give 8 MiB"
+on_embedded shrink coop1 --to 24M --crash-at 3
+check "shrink killed: 137, not $code" code_is 137
+on_embedded shrink coop1 --to 24M
+check "shrink after a kill: 7, not $code" code_is 7
+check "and says what to do" err_has "frameshift recover"
+on_embedded recover
+check "recover: 0, not $code" code_is 0
+
 # The drill: it needs no --machine, its lines add up, and the same seed is the same run.
 "$TOOL" drill --dimms 4x16 --seed 3 --json >"$WORK/out" 2>"$WORK/err"
 code=$?

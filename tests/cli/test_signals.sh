@@ -25,6 +25,17 @@ for signal in INT TERM HUP QUIT; do
     check "$signal: the report tells" bash -c "tail -n 1 '$WORK/out' | grep -q '^{\"type\":\"report\",\"status\":\"INTERRUPTED\",\"exit_code\":14'"
 done
 
+# A shrink stops after a step and tells how far it came.
+rm -f "$WORK/out"
+FAKE_HV=slow "$FAKE" shrink pv1 --to 128M --json >"$WORK/out" 2>"$WORK/err" </dev/null &
+tool=$!
+for _ in {1..200}; do grep -qs '"event":"shrink"' "$WORK/out" && break; sleep 0.05; done
+kill -s INT "$tool"
+wait "$tool"
+code=$?
+check "shrink: INT: exit code 14, not $code" code_is 14
+check "shrink: INT: the report tells" bash -c "tail -n 1 '$WORK/out' | grep -q '^{\"type\":\"shrink\",\"status\":\"INTERRUPTED\",\"exit_code\":14'"
+
 # ^Z and writing from the background would leave a suspended guest to nobody.
 for signal in TSTP TTOU PIPE; do
     start

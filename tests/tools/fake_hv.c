@@ -188,6 +188,37 @@ fs_status_t hv_online(struct hv *hv, const char *target, uint64_t *onlined_pages
     return strcmp(target, "NODE1") == 0 ? FS_OK : fs_fail(err, FS_NOT_FOUND, "no DIMM '%s'", target);
 }
 
+/* "refuse": it lives on more; "partial": half of it; "slow": until it is interrupted. */
+fs_status_t hv_shrink(struct hv *hv, const struct hv_shrink_options *o, struct hv_shrink_report *out, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+
+    if (strcmp(o->guest, "pv1") != 0) {
+        return fs_fail(err, FS_NOT_FOUND, "no domain '%s'; there are pv1 (1)", o->guest);
+    }
+    canned_shrink(out, o->grow, o->to_pages);
+    out->dry_run = o->dry_run;
+    if (scenario("refuse")) {
+        out->plan_pages = 0;
+        return fs_fail(err, FS_REFUSED, "pv1 lives on 200 MiB or more; nothing was changed");
+    }
+    if (o->dry_run) {
+        return FS_OK;
+    }
+    for (uint64_t i = 0; i < 500 && scenario("slow") && !hv->interrupted; i++) {
+        const struct timespec step = { .tv_nsec = 20000000 };
+        event(hv, o->grow ? EV_GROW : EV_SHRINK, 1, i, out->plan_pages, NULL);
+        (void)nanosleep(&step, NULL);
+    }
+    event(hv, o->grow ? EV_GROW : EV_SHRINK, 1, out->plan_pages, out->plan_pages, NULL);
+    if (hv->interrupted) {
+        s = fs_fail(err, FS_INTERRUPTED, "stopped by a signal: pv1 has 256.0 MiB now; the same command goes on from there");
+    } else if (scenario("partial")) {
+        s = fs_fail(err, FS_PARTIAL, "pv1 needs what it still has");
+    }
+    return s;
+}
+
 fs_status_t hv_fsck(struct hv *hv, uint16_t domid, bool pause, struct hv_fsck_report *out, struct fs_error *err)
 {
     (void)hv;

@@ -16,6 +16,7 @@ static const struct verb verbs[] = {
     { "evacuate", "TARGET", "s", "h", OPTS_EVACUATE, 1, 1, NULL },
     { "drill", "", "s", "h", OPTS_DRILL, 0, 0, NULL },
     { "fsck", "[DOMAIN]", "s", "h", OPTS_FSCK, 0, 1, NULL },
+    { "shrink", "GUEST", "s", "h", OPTS_SHRINK, 1, 1, NULL },
 };
 
 static struct tool_options parsed;
@@ -108,6 +109,37 @@ static void test_drill(void **state)
     assert_refused("drill --guest=", "--guest: it is empty");
     assert_refused("drill --verify", "does not take --verify");
     assert_refused("evacuate NODE1 --seed 3", "does not take --seed");
+}
+
+static void test_sizes(void **state)
+{
+    static const struct { const char *text; uint64_t pages; } good[] = {
+        { "512M", 131072 }, { "1G", 262144 }, { "24MiB", 6144 }, { "4K", 1 }, { "1t", UINT64_C(1) << 28 }, { "1024T", UINT64_C(1) << 38 },
+    };
+    static const char *const bad[] = { "512", "M", "", "1.5G", "-1M", "+1M", "1MB", "1 M", "5K", "0M", "2000T", "99999999999999999999G", "1MiBs",
+                                       "000000000000000000000000000001M", "0x10M" };
+
+    (void)state;
+    for (size_t i = 0; i < FS_ARRAY_SIZE(good); i++) {
+        uint64_t pages = 0;
+        if (opts_size(good[i].text, &pages, &error) != FS_OK || pages != good[i].pages) {
+            fail_msg("%s: %llu pages, %s", good[i].text, (unsigned long long)pages, error.text);
+        }
+    }
+    for (size_t i = 0; i < FS_ARRAY_SIZE(bad); i++) {
+        uint64_t pages;
+        if (opts_size(bad[i], &pages, &error) != FS_USAGE) {
+            fail_msg("'%s' was taken", bad[i]);
+        }
+    }
+    assert_int_equal(parse("shrink mail --to 512M --dry-run"), FS_OK);
+    assert_int_equal(parsed.to_pages, 131072);
+    assert_string_equal(parsed.argument, "mail");
+    assert_refused("shrink mail", "--to");
+    assert_refused("shrink mail --to 5", "size");
+    assert_refused("shrink --to 5M", "GUEST");
+    assert_refused("evacuate NODE1 --to 5M", "--to");
+    assert_refused("shrink mail --to 5M --evict", "--evict");
 }
 
 static void test_words(void **state)
@@ -282,7 +314,7 @@ static void test_help_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_sizes), cmocka_unit_test(test_words),
         cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first), cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_exclude_limit), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations), cmocka_unit_test(test_help_text),
