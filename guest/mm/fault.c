@@ -19,6 +19,7 @@
 #include "anon_vma.h"
 #include "mempolicy.h"
 #include "pagecache.h"
+#include "pfnmap.h"
 #include "pgtable.h"
 #include "rmap.h"
 #include "swap.h"
@@ -344,8 +345,12 @@ static mm_status_t fault_no_access(const struct fault *f)
 static mm_status_t fault_entry(struct fault *f)
 {
     struct pte_ref at;
-    mm_status_t status = pgtable_prepare(f->mm, f->va);
+    mm_status_t status;
 
+    if (f->vma->flags & VM_PFNMAP) {
+        return pfnmap_fault(f->vma, f->va);
+    }
+    status = pgtable_prepare(f->mm, f->va);
     if (status != MM_OK) {
         return status;
     }

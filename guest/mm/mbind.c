@@ -25,13 +25,14 @@
 /* What the policy that holds (or, where new is set, that one) wants of a page. Pages of a file that are mapped privately are not the vma's. */
 struct bind_want { struct vm *vm; bool check; const struct mempolicy *new; };
 
-static nodemask_t want_by_policy(void *ctx, const struct vm_area *v, uint64_t va, struct page *page)
+static nodemask_t want_by_policy(void *ctx, const struct vm_area *v, uint64_t va, struct page *page, uint32_t node)
 {
     const struct bind_want *b = ctx;
     uint64_t index = vma_index(v, va);
     struct mempolicy *p;
     nodemask_t nodes;
 
+    (void)node;
     if (!(v->flags & VM_SHARED) && !page_test(page, PG_ANON | PG_SWAPCACHE)) {
         return 0;
     }
@@ -96,15 +97,15 @@ mm_status_t vm_mbind(struct mm_struct *mm, uint64_t va, uint64_t bytes, enum mpo
 
 /* ---- a whole process ---- */
 
-struct node_map { const struct mm *mm; nodemask_t sources; uint32_t to[MM_NODES_MAX]; };
+struct node_map { nodemask_t sources; uint32_t to[MM_NODES_MAX]; };
 
-static nodemask_t want_by_map(void *ctx, const struct vm_area *v, uint64_t va, struct page *page)
+static nodemask_t want_by_map(void *ctx, const struct vm_area *v, uint64_t va, struct page *page, uint32_t node)
 {
     const struct node_map *m = ctx;
-    uint32_t node = page_node(m->mm, page);
 
     (void)v;
     (void)va;
+    (void)page;
     return m->sources >> node & 1 ? 1u << m->to[node] : 0;
 }
 
@@ -145,7 +146,7 @@ static void add_moves(struct node_moves *sum, const struct node_moves *m)
 
 mm_status_t vm_migrate_nodes(struct mm_struct *mm, nodemask_t from, nodemask_t to, unsigned flags, struct node_moves *moves)
 {
-    struct node_map map = { .mm = mm->vm->mm };
+    struct node_map map = { .sources = 0 };
     struct node_walk walk = { .mm = mm, .want = want_by_map, .ctx = &map, .move = true, .all = (flags & MPOL_MF_MOVE_ALL) != 0, .once = true };
     struct node_moves own;
     nodemask_t left = from;

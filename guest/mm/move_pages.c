@@ -13,6 +13,7 @@
  * Layer: L4
  */
 #include "move_pages.h"
+#include "pfnmap.h"
 #include "pgtable.h"
 #include "vma.h"
 #include "frameshift/assert.h"
@@ -74,19 +75,35 @@ static int32_t node_status(const struct mm *mm, int32_t node)
     return mm_nodes(mm) >> node & 1 ? 0 : MOVE_ENODEV;
 }
 
-/* The page with a reference, or NULL with the status. */
-static struct page *find_page(struct mm_struct *mm, uint64_t va, int32_t *status)
+/* A device's memory: it says where it is, and moves it. pre: mmap_lock for reading */
+static int32_t device_status(const struct request *r, const struct vm_area *v, uint64_t va, size_t i)
 {
+    uint32_t node = v->file->ops->node(v->file, vma_index(v, va));
+    mm_status_t status = MM_OK;
+
+    if (r->nodes != NULL && r->nodes[i] != (int32_t)node) {
+        status = device_page_move(v, va, 1u << r->nodes[i], r->all);
+        node = v->file->ops->node(v->file, vma_index(v, va));
+    }
+    return status == MM_OK ? (int32_t)node : -(int32_t)(status == MM_EAGAIN ? MM_EBUSY : status);
+}
+
+/* The page with a reference, or NULL with the status. */
+static struct page *find_page(const struct request *r, size_t i, int32_t *status)
+{
+    struct mm_struct *mm = r->mm;
+    uint64_t va = r->addresses[i] & ~(uint64_t)(FS_PAGE_BYTES - 1), entry = 0;
     const struct vm_area *v;
     struct page *page = NULL;
-    uint64_t entry = 0;
 
     read_lock(&mm->mmap_lock);
     v = va < ARCH_USER_END ? find_vma(mm, va) : NULL;
     if (v == NULL || v->start > va) {
         *status = MOVE_EFAULT;
+    } else if (v->flags & VM_PFNMAP) {
+        *status = device_status(r, v, va, i);
     } else {
-        page = page_at(mm, va & ~(uint64_t)(FS_PAGE_BYTES - 1), &entry);
+        page = page_at(mm, va, &entry);
         *status = pte_is(entry, PTE_MIGRATION) ? MOVE_EBUSY : MOVE_ENOENT;
     }
     read_unlock(&mm->mmap_lock);
@@ -98,12 +115,12 @@ static void take(struct request *r, size_t i)
 {
     const struct mm *mm = r->mm->vm->mm;
     int32_t bad = r->nodes != NULL ? node_status(mm, r->nodes[i]) : 0;
-    struct page *page = bad == 0 ? find_page(r->mm, r->addresses[i], &bad) : NULL;
+    struct page *page = bad == 0 ? find_page(r, i, &bad) : NULL;
 
     while (page != NULL && move_list_has(&r->list, page)) {    /* I2: it may be mapped at two addresses */
         page_put(r->mm->vm->mm, page);
         flush(r);
-        page = find_page(r->mm, r->addresses[i], &bad);
+        page = find_page(r, i, &bad);
     }
     r->status[i] = bad;
     if (page == NULL) {

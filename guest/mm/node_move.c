@@ -16,6 +16,7 @@
  */
 #include "node_move.h"
 #include "pagecache.h"
+#include "pfnmap.h"
 #include "pgtable.h"
 #include "rmap.h"
 #include "swap.h"
@@ -69,6 +70,18 @@ void move_list_run(struct move_list *l, struct migrate_result *result)
 }
 
 /* ---- one page ---- */
+
+mm_status_t device_page_move(const struct vm_area *v, uint64_t va, nodemask_t to, bool all)
+{
+    bool others;
+    uint64_t lowest;
+
+    pfnmap_users(v->file, vma_index(v, va), v->mm, &others, &lowest);
+    if (others && !all) {
+        return MM_EACCES;
+    }
+    return v->file->ops->migrate(v->file, vma_index(v, va), to);
+}
 
 struct users_walk { const struct mm_struct *mm; struct page_users users; };
 
@@ -158,24 +171,55 @@ static struct page *cached_at(const struct vm_area *v, uint64_t va, uint64_t ent
 static bool takes(const struct node_walk *w, const struct vm_area *v, uint64_t va, struct page *page, nodemask_t *to, struct node_moves *moves)
 {
     struct page_users users = { .others = false };
+    uint32_t node = page_node(w->mm->vm->mm, page);
 
-    *to = w->want(w->ctx, v, va, page);
+    *to = w->want(w->ctx, v, va, page, node);
     if (*to == 0) {
         return false;
     }
-    if (w->once || (w->move && !w->all && !(*to >> page_node(w->mm->vm->mm, page) & 1))) {
+    if (w->once || (w->move && !w->all && !(*to >> node & 1))) {
         users = page_users(w->mm->vm, page, w->mm);
     }
     if (w->once && users.lowest != va) {
         return false;
     }
     moves->looked++;
-    if (*to >> page_node(w->mm->vm->mm, page) & 1) {
+    if (*to >> node & 1) {
         return false;
     }
     moves->misplaced++;
     moves->shared += w->move && !w->all && users.others;
     return w->move && (w->all || !users.others);
+}
+
+/* A device's memory moves at once, by the device. */
+static void move_device(const struct node_walk *w, const struct vm_area *v, uint64_t va, struct node_moves *moves)
+{
+    uint32_t node = v->file->ops->node(v->file, vma_index(v, va));
+    nodemask_t to = w->want(w->ctx, v, va, NULL, node);
+    mm_status_t status;
+    uint64_t lowest = va;
+    bool others;
+
+    if (w->once) {
+        pfnmap_users(v->file, vma_index(v, va), w->mm, &others, &lowest);
+    }
+    if (to == 0 || lowest != va) {
+        return;
+    }
+    moves->looked++;
+    if (to >> node & 1) {
+        return;
+    }
+    moves->misplaced++;
+    if (w->move) {
+        status = device_page_move(v, va, to, w->all);
+        moves->moved += status == MM_OK;
+        moves->shared += status == MM_EACCES;
+        moves->failed += status != MM_OK && status != MM_EACCES;
+        moves->no_memory += status == MM_ENOMEM;
+        moves->status = moves->status == MM_OK && status != MM_EACCES ? status : moves->status;
+    }
 }
 
 /* Gather from va on, until the list is full or the range is done; returns where to go on. */
@@ -192,6 +236,12 @@ static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, str
 
         if (va < v->start) {
             va = v->start;
+        }
+        if (v->flags & VM_PFNMAP) {
+            move_device(w, v, va, moves);
+            va += FS_PAGE_BYTES;
+            v = va < v->end ? v : v->next;
+            continue;
         }
         page = look_at(w->mm, va, &entry, &table);
         if (page == NULL && w->caches) {

@@ -29,6 +29,10 @@ void move_list_add(struct move_list *l, struct page *page, nodemask_t to);
  * node[i], or (to NULL) it was free by then; any other status: it is where it was. pre: no spinlock; mmap_lock is not held for writing. */
 void move_list_run(struct move_list *l, struct migrate_result *result);
 
+/* Move what a VM_PFNMAP vma has at va, by the device's own scheme. MM_EACCES: another process maps it too, and all is not set; else as
+ * vma_ops.migrate(). pre: mmap_lock for reading */
+mm_status_t device_page_move(const struct vm_area *vma, uint64_t va, nodemask_t to, bool all);
+
 /* Who maps a page. */
 struct page_users {
     bool others;                                /* another process */
@@ -53,8 +57,9 @@ struct node_moves {
     mm_status_t status;                         /* of the first failed one */
 };
 
-/* On which nodes a page that is mapped at va (or only in a cache, for a place at va) should be; 0: the walk is not about it. */
-typedef nodemask_t (*node_want_fn)(void *ctx, const struct vm_area *vma, uint64_t va, struct page *page);
+/* On which nodes a page that is mapped at va (or only in a cache, for a place at va) should be; 0: the walk is not about it. page NULL: a
+ * device's memory. node: where it is */
+typedef nodemask_t (*node_want_fn)(void *ctx, const struct vm_area *vma, uint64_t va, struct page *page, uint32_t node);
 
 struct node_walk {
     struct mm_struct *mm;

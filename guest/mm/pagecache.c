@@ -294,6 +294,7 @@ mm_status_t pagecache_get_policy(struct address_space *as, uint64_t index, const
     const struct mpol_place place = { .policy = own != NULL ? own : otherwise, .index = index };
     mm_status_t status;
 
+    ASSERT(as->ops == NULL);
     do {
         uint64_t word = lookup(as, index);
 

@@ -17,11 +17,13 @@ struct backing_ops {
     mm_status_t (*write)(void *ctx, uint64_t index, const void *page_bytes);
 };
 
+struct vma_ops;
 struct address_space {
     struct vm *vm;                              /* constant */
     gfp_t gfp;                                  /* constant: what its pages are */
     const struct backing_ops *backing;          /* constant; NULL: shared memory */
     void *backing_ctx;
+    const struct vma_ops *ops;                  /* constant; not NULL: a device's memory (pfnmap.h), no page is ever in the tree */
     struct spinlock tree_lock, i_mmap_lock;
     struct vm_area *i_mmap;                     /* i_mmap_lock: vmas that map it, by i_mmap_next */
     struct radix tree;                          /* tree_lock: pages, and swap entries of shared memory */

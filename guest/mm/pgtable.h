@@ -31,8 +31,12 @@ static inline uint64_t pte_soft_make(enum pte_soft type, uint64_t number, bool w
 static inline uint64_t pte_soft_number(uint64_t e) { return ~(e >> FS_PAGE_SHIFT) & PTE_SOFT_MASK; }
 static inline bool pte_write(uint64_t e) { return (e & (pte_present(e) ? ARCH_PTE_WRITE : PTE_SOFT_WRITE)) != 0; }
 
+/* Of a present entry, a bit of ARCH_PTE_SOFT: it names a frame that is no page of ours (pfnmap.c). */
+#define PTE_SPECIAL     0x200ull
+static inline bool pte_special(uint64_t e) { return pte_present(e) && (e & PTE_SPECIAL) != 0; }
+
 /* It maps a page: it is one of the page's mapcount. PTE_NO_ACCESS maps a page that nobody may touch (mprotect). */
-static inline bool pte_maps(uint64_t e) { return pte_present(e) || pte_is(e, PTE_NO_ACCESS); }
+static inline bool pte_maps(uint64_t e) { return (pte_present(e) && !pte_special(e)) || pte_is(e, PTE_NO_ACCESS); }
 /* pre: pte_maps(e) */
 static inline pfn_t pte_pfn(uint64_t e) { return pte_present(e) ? arch_pte_pfn(e) : pfn_make(pte_soft_number(e)); }
 

@@ -27,6 +27,7 @@ struct swap;
 #define VM_READ    0x1u
 #define VM_WRITE   0x2u
 #define VM_SHARED  0x8u                         /* writes go to the file; pre: file */
+#define VM_PFNMAP  0x400u                       /* a device's frames: pfnmap.h. pre: VM_SHARED, file */
 #define VM_LOCKED  0x2000u                      /* mlock */
 #define VM_ACCESS  (VM_READ | VM_WRITE)
 

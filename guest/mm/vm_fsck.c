@@ -14,6 +14,7 @@
 #include "vm_fsck.h"
 #include "anon_vma.h"
 #include "pagecache.h"
+#include "pfnmap.h"
 #include "pgtable.h"
 #include "swap.h"
 #include "vma.h"
@@ -108,8 +109,8 @@ static void check_vma(struct check *c, const struct vm_area *v, uint64_t above)
     if (v->mm != c->mm || v->start >= v->end || v->end > ARCH_USER_END || (v->start | v->end) % FS_PAGE_BYTES != 0 || v->start < above) {
         say(c, VM_FSCK_VMA_RANGE, v->start, PFN_NONE, v->end, above);
     }
-    if ((v->flags & ~(VM_ACCESS | VM_SHARED | VM_LOCKED)) != 0 || (v->file == NULL && (v->flags & VM_SHARED))
-        || (v->file == NULL && v->pgoff != v->start / FS_PAGE_BYTES)) {
+    if ((v->flags & ~(VM_ACCESS | VM_SHARED | VM_LOCKED | VM_PFNMAP)) != 0 || (v->file == NULL && (v->flags & VM_SHARED))
+        || (v->file == NULL && v->pgoff != v->start / FS_PAGE_BYTES) || ((v->flags & VM_PFNMAP) != 0) != (v->file != NULL && v->file->ops != NULL)) {
         say(c, VM_FSCK_VMA_RANGE, v->start, PFN_NONE, v->flags, v->pgoff);
     }
     check_chain(c, v);
@@ -202,6 +203,20 @@ static void check_mapping(struct check *c, const struct vm_area *v, uint64_t va,
     }
 }
 
+/* A device's memory (pfnmap.c I1). */
+static void check_special(struct check *c, const struct vm_area *v, uint64_t va, uint64_t e)
+{
+    pfn_t pfn = PFN_NONE;
+
+    if (!pte_special(e) || !(v->flags & VM_PFNMAP) || v->file == NULL || v->file->ops == NULL) {
+        say(c, VM_FSCK_PTE_SPECIAL, va, PFN_NONE, e, v->flags);
+    } else if (v->file->ops->frame(v->file, vma_index(v, va), &pfn) != MM_OK || arch_pte_pfn(e).n != pfn.n) {
+        say(c, VM_FSCK_PTE_SPECIAL, va, pfn, e, pfn.n);
+    } else if ((v->flags & VM_ACCESS) == 0 || (pte_write(e) && !(v->flags & VM_WRITE))) {
+        say(c, VM_FSCK_PTE_RIGHTS, va, pfn, e, v->flags);
+    }
+}
+
 static void check_entry(struct check *c, uint64_t va, uint64_t e)
 {
     const struct vm_area *v = find_vma(c->mm, va);
@@ -210,7 +225,9 @@ static void check_entry(struct check *c, uint64_t va, uint64_t e)
         say(c, VM_FSCK_PTE_VMA, va, PFN_NONE, e, 0);
         return;
     }
-    if (pte_maps(e)) {
+    if (pte_special(e) || (v->flags & VM_PFNMAP)) {
+        check_special(c, v, va, e);
+    } else if (pte_maps(e)) {
         check_mapping(c, v, va, e);
     } else if (pte_is(e, PTE_SWAP)) {
         uint64_t slot = pte_soft_number(e);

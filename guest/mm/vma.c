@@ -185,9 +185,10 @@ mm_status_t vm_mmap(struct mm_struct *mm, uint64_t *va, uint64_t bytes, unsigned
     mm_status_t status;
 
     if (!range_ok(*va, bytes) || (flags & ~(VM_ACCESS | VM_SHARED)) != 0 || (file == NULL && ((flags & VM_SHARED) || pgoff != 0))
-        || pgoff + bytes / FS_PAGE_BYTES < pgoff) {
+        || pgoff + bytes / FS_PAGE_BYTES < pgoff || (file != NULL && file->ops != NULL && !(flags & VM_SHARED))) {
         return MM_EINVAL;
     }
+    flags |= file != NULL && file->ops != NULL ? VM_PFNMAP : 0;
     v = kmem_cache_alloc(mm->vm->vma_cache, GFP_KERNEL);
     if (v == NULL) {
         return MM_ENOMEM;
@@ -313,7 +314,11 @@ mm_status_t vm_mprotect(struct mm_struct *mm, uint64_t va, uint64_t bytes, unsig
     status = cut_out(mm, va, va + bytes);
     for (struct vm_area *v = find_vma(mm, va); status == MM_OK && v != NULL && v->start < va + bytes; v = v->next) {
         set_flags(v, (v->flags & ~VM_ACCESS) | access);
-        protect_range(v);
+        if (v->flags & VM_PFNMAP) {
+            zap_range(v, v->start, v->end);     /* the next fault asks for the frames again */
+        } else {
+            protect_range(v);
+        }
     }
     merge_range(mm, va, va + bytes);
     write_unlock(&mm->mmap_lock);

@@ -274,6 +274,7 @@ static void test_entries(void **state)
     plant_pte(mm, VA, arch_pte_make(page_pfn(table), ARCH_PTE_USER), VM_FSCK_PTE_FRAME);
     plant_pte(mm, VA, 0x000f000000000000ull | ARCH_PTE_PRESENT | ARCH_PTE_USER, VM_FSCK_PTE_FRAME);
     plant_pte(child, VA + PAGE, pte_read(&shared) | ARCH_PTE_WRITE, VM_FSCK_PTE_COW);
+    plant_pte(mm, VA, e | PTE_SPECIAL, VM_FSCK_PTE_SPECIAL);
     /* The page of another address: its index leads elsewhere, and it is found once more than it is mapped where it should be. */
     plant_pte(mm, VA, arch_pte_make(page_pfn(page_at(mm, VA + PAGE)), ARCH_PTE_USER), VM_FSCK_PTE_RMAP);
     /* The parent's own copy, which the child must not have: the anon_vma does not lead to the child. */
