@@ -244,7 +244,10 @@ static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, str
             continue;
         }
         page = look_at(w->mm, va, &entry, &table);
-        if (page == NULL && w->caches) {
+        if (page == NULL && pte_is(entry, PTE_MIGRATION)) {    /* where it goes is not known */
+            moves->failed += w->move;
+            moves->status = moves->status == MM_OK ? MM_EAGAIN : moves->status;
+        } else if (page == NULL && w->caches) {
             page = cached_at(v, va, entry);
         }
         if (page != NULL && !move_list_has(l, page) && takes(w, v, va, page, &to, moves)) {     /* I2 */
