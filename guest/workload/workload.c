@@ -24,7 +24,7 @@ static const struct { const char *name, *text; } kinds[WORKLOAD_KINDS] = {
 static const struct workload_ops *const ops_of[WORKLOAD_KINDS] = {
     [WORKLOAD_ANON] = &workload_user_ops, [WORKLOAD_FORK] = &workload_user_ops, [WORKLOAD_SHM] = &workload_user_ops,
     [WORKLOAD_MLOCK] = &workload_user_ops, [WORKLOAD_FILE] = &workload_file_ops, [WORKLOAD_SLAB] = &workload_slab_ops,
-    [WORKLOAD_HUGE] = &workload_unit_ops, [WORKLOAD_DMA] = &workload_unit_ops,
+    [WORKLOAD_HUGE] = &workload_unit_ops, [WORKLOAD_DMA] = &workload_unit_ops, [WORKLOAD_POLICY] = &workload_policy_ops,
 };
 
 const char *workload_name(enum workload_kind kind)
@@ -39,7 +39,7 @@ const char *workload_text(enum workload_kind kind)
 
 const char *workload_fault_name(enum workload_fault fault)
 {
-    static const char *const names[] = { "bytes", "gone", "link", "frame", "store" };
+    static const char *const names[] = { "bytes", "gone", "link", "frame", "store", "place" };
     return (unsigned)fault < FS_ARRAY_SIZE(names) ? names[fault] : "bad";
 }
 
@@ -300,6 +300,7 @@ struct workload_stats workload_total(const struct workload *w)
         sum.bytes_verified += s->bytes_verified;
         sum.bytes_written += s->bytes_written;
         sum.refused += s->refused;
+        sum.places_verified += s->places_verified;
         sum.wrong += s->wrong;
     }
     return sum;

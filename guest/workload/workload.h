@@ -19,7 +19,8 @@
     X(MLOCK, "mlocked memory")                                                       \
     X(SLAB,  "slab objects that point at each other")                                \
     X(HUGE,  "huge pages")                                                           \
-    X(DMA,   "buffers that a device writes to, and user pages pinned for one")
+    X(DMA,   "buffers that a device writes to, and user pages pinned for one")       \
+    X(POLICY, "memory policies: pages by node, moved by range and one by one, and a device's memory")
 
 enum workload_kind {
 #define X(name, text) WORKLOAD_##name,
@@ -37,6 +38,7 @@ enum workload_fault {
     WORKLOAD_LINK,          /* a slab object points to the wrong one */
     WORKLOAD_FRAME,         /* the frame under a device's buffer has changed */
     WORKLOAD_STORE,         /* the page cache wrote something that nobody has written to the file */
+    WORKLOAD_PLACE,         /* a page is on a node where its policy does not want it; is and should_be: node, node or mask */
 };
 const char *workload_fault_name(enum workload_fault fault);
 
@@ -64,6 +66,7 @@ struct workload_config {
 struct workload_stats {
     uint64_t steps, bytes_verified, bytes_written;
     uint64_t refused;               /* operations that the core refused for lack of memory: nothing wrong with that */
+    uint64_t places_verified;       /* POLICY: pages whose node was looked at */
     uint64_t wrong;                 /* faults found */
 };
 

@@ -9,6 +9,7 @@
 
 #include "workload.h"
 #include "../mm/fault.h"
+#include "../mm/mempolicy.h"
 #include "../mm/pagecache.h"
 #include "../mm/slab.h"
 #include "../mm/vma.h"
@@ -92,6 +93,26 @@ struct unit_task {                  /* HUGE, DMA */
     uint32_t pinned_page;
 };
 
+#define DEVICE_PAGES 8u
+
+struct policy_device {              /* frames that are mapped without their struct pages */
+    struct mm *mm;
+    struct spinlock lock;
+    struct page *pages[DEVICE_PAGES];
+    uint32_t moving;                /* bit i: index i */
+};
+
+struct policy_task {                /* POLICY */
+    struct mm_struct *mm;
+    uint64_t va, device_va;
+    struct versions expected;       /* the window, and behind it the device's pages */
+    nodemask_t nodes[3];            /* of the interleaved and the bound part; 0: nothing is sure about its pages */
+    uint64_t misses;                /* VMC_policy_miss when every interleaved page was in place */
+    struct policy_device device;
+    struct address_space as;
+    bool made;
+};
+
 struct workload_task {
     struct workload *w;
     uint32_t number, pages, cursor; /* cursor: what is verified next */
@@ -104,6 +125,7 @@ struct workload_task {
         struct file_task file;
         struct slab_task slab;
         struct unit_task unit;
+        struct policy_task policy;
     } u;
     unsigned char line[LINE_BYTES], should[LINE_BYTES];
 };
@@ -115,7 +137,7 @@ struct workload_ops {
     void (*step)(struct workload_task *t);
     void (*verify)(struct workload_task *t);            /* everything */
 };
-extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops;
+extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops;
 
 static inline struct vm *task_vm(const struct workload_task *t) { return t->w->config.vm; }
 static inline struct mm *task_mm(const struct workload_task *t) { return t->w->config.vm->mm; }

@@ -7,6 +7,7 @@
 #include "arch_hosted.h"
 #include "compaction.h"
 #include "hotplug.h"
+#include "move_pages.h"
 #include "reclaim.h"
 #include "../../guest/workload/workload_priv.h"
 #include <stdarg.h>
@@ -333,6 +334,105 @@ static void test_forgotten_flush(void **state)
     workload_stop(&w);
 }
 
+/* ---- four nodes: placement as well as bytes ---- */
+
+#define NODES 4u
+
+static int setup_nodes(void **state)
+{
+    (void)state;
+    page_alloc_fail_nth(0);
+    guest_init_nodes(&g, RAM_PAGES, NODES, 8192, NODES, 0);
+    reclaim_init(&g.vm);
+    quiet = false;
+    atomic_store(&reported, 0);
+    return 0;
+}
+
+/* Beside a family and a file; with memory to spare everything is exact, and nobody had to go elsewhere. */
+static void test_nodes(void **state)
+{
+    struct workload_config c = config(1u << WORKLOAD_POLICY | 1u << WORKLOAD_FORK | 1u << WORKLOAD_FILE, 2, 200, test_seed(75));
+    struct rng r = { test_seed(75) };
+    struct workload_stats s;
+
+    (void)state;
+    assert_int_equal(workload_start(&w, &c), MM_OK);
+    for (uint32_t i = 0; i < 12000; i++) {
+        arch_hosted_set_cpu((unsigned)rng_below(&r, NODES));
+        assert_int_equal(workload_step(&w, (uint32_t)rng_below(&r, w.count)), 0);
+        if (i % 200 == 0) {
+            (void)compact_all(&g.f.mm, TARGET_MOVABLE);
+            (void)reclaim_range(&g.vm, pfn_make(0), pfn_make(RAM_PAGES), 0);
+        }
+    }
+    assert_int_equal(workload_verify_all(&w), 0);
+    check_caches(&g, 75);
+    s = workload_total(&w);
+    assert_true(s.places_verified > 4000 && vm_counter(&g.vm, VMC_policy_hit) > 1000);
+    assert_int_equal(vm_counter(&g.vm, VMC_policy_miss), 0);
+    workload_stop(&w);
+}
+
+/* With too little of it on every node: bind holds all the same. */
+static void test_nodes_pressed(void **state)
+{
+    struct workload_config c = config(1u << WORKLOAD_POLICY | 1u << WORKLOAD_ANON, 2, 2000, test_seed(76));
+    struct rng r = { test_seed(76) };
+
+    (void)state;
+    assert_int_equal(workload_start(&w, &c), MM_OK);
+    for (uint32_t i = 0; i < 12000; i++) {
+        arch_hosted_set_cpu((unsigned)rng_below(&r, NODES));
+        assert_int_equal(workload_step(&w, (uint32_t)rng_below(&r, w.count)), 0);
+        if (i % 100 == 0) {
+            (void)reclaim_background(&g.vm, &g.f.mm.zones[rng_below(&r, NODES)]);
+        }
+    }
+    assert_int_equal(workload_verify_all(&w), 0);
+    check_caches(&g, 76);
+    assert_true(lru_counter(&g.lru, LC_pswpin) > 100);
+    workload_stop(&w);
+}
+
+/* A page on the wrong node, in each part. */
+static void test_place_found(void **state)
+{
+    (void)state;
+    for (unsigned part = 0; part < 2; part++) {
+        struct mempolicy *none = NULL;
+        int32_t status;
+        uint64_t at;
+
+        warm_up(WORKLOAD_POLICY);
+        struct policy_task *u = &w.tasks[0]->u.policy;
+        uint32_t page = part * (64 / 3) + 3;
+
+        at = u->va + page * (uint64_t)FS_PAGE_BYTES;
+        assert_int_equal(vm_mbind(u->mm, u->va, 64 * (uint64_t)FS_PAGE_BYTES, part == 0 ? MPOL_INTERLEAVE : MPOL_BIND, 0x3,
+                                  MPOL_MF_MOVE | MPOL_MF_STRICT, NULL), MM_OK);
+        u->nodes[0] = u->nodes[1] = part == 0 ? 0 : 0x3;
+        u->nodes[part] = 0x3;
+        u->misses = vm_counter(&g.vm, VMC_policy_miss);
+        task_user_write(w.tasks[0], u->mm, u->va, w.tasks[0]->key, &u->expected, page, 0);
+        if (part == 1) {
+            u->nodes[0] = 0;
+        }
+        assert_int_equal(workload_verify_all(&w), 0);
+        assert_int_equal(vm_set_range_policy(u->mm, at, FS_PAGE_BYTES, none), MM_OK);
+        assert_int_equal(vm_move_pages(u->mm, 1, &at, (const int32_t[]){ 2 }, &status, MPOL_MF_MOVE), MM_OK);
+        assert_int_equal(status, 2);
+        expect_found(WORKLOAD_PLACE);
+    }
+    warm_up(WORKLOAD_POLICY);
+    flip_user(w.tasks[0]->u.policy.mm, w.tasks[0]->u.policy.va + 50 * FS_PAGE_BYTES);
+    expect_found(WORKLOAD_BYTES);
+    warm_up(WORKLOAD_POLICY);                   /* the device's memory: no page of the process's */
+    assert_null(follow_page(w.tasks[0]->u.policy.mm, w.tasks[0]->u.policy.device_va));
+    flip(page_pfn(w.tasks[0]->u.policy.device.pages[2]), 100);
+    expect_found(WORKLOAD_BYTES);
+}
+
 /* ---- several CPUs ---- */
 
 #define THREADS 3u
@@ -398,7 +498,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forgotten_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nodes, setup_nodes, teardown),
+        cmocka_unit_test_setup_teardown(test_nodes_pressed, setup_nodes, teardown),
+        cmocka_unit_test_setup_teardown(test_place_found, setup_nodes, teardown),
         cmocka_unit_test_setup_teardown(test_several_cpus, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_several_cpus, setup_nodes, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
