@@ -109,7 +109,7 @@ $(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o $(BUILD)/pic/guest/workload
 $(BUILD)/pic/guest/arch/%.o $(BUILD)/pic/tests/%.o: GUEST_PIC_FLAGS = -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted
 $(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -fPIC -fvisibility=hidden $(CFLAGS) -c -o $@ $<
+	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -fPIC -ftls-model=initial-exec -fvisibility=hidden $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
 	@mkdir -p $(@D)

@@ -1,9 +1,9 @@
 /*
  * buddy.c - units of 2^order pages, split and merged, by migratetype.
  *
- * Owns: the choice of the block and the unit that serves a request; merging.
+ * Owns: the choice of the block and the unit that serves a request.
  * Invariants:
- *   I1  no two free buddies of one order < PAGEBLOCK_ORDER exist side by side: they were merged.
+ *   I1  the pages of a free unit say PAGE_NONE with refs 0; only the map knows that they are free.
  *   I2  a block that is free as a whole is of movable type (it belongs to nobody), unless it
  *       is isolated or held for high-order atomic requests.
  *   I3  merging never crosses a pageblock, so it never mixes types.
@@ -12,7 +12,7 @@
  *   that the free blocks gather between the two, where the next kernel block is then claimed:
  *   it is whole, and it is next to its own kind.  Only a request that finds no whole block
  *   looks at foreign ones (buddy_alloc_fallback), largest unit first.
- * Cost: a bit scan per order that has units (at most nine), then one unlink and at most nine links.
+ * Cost: a bit scan per order that has units (at most nine), then the block's line and its map's.
  */
 #include "buddy.h"
 #include "pageblock.h"
@@ -21,11 +21,10 @@
 /* Cut a unit of order `have` to `want`; the upper halves stay free. */
 static struct page *cut(struct mm *mm, struct zone *z, struct page *p, unsigned have, unsigned want)
 {
-    pageblock_unlink(mm, z, p, have);
-    while (have > want) {
-        have--;
-        pageblock_link(mm, z, p + (1u << have), have);
-    }
+    struct block_edit e = block_edit_begin(mm, z, page_block(p));
+
+    block_edit_take(&e, page_block_index(p), have, want);
+    block_edit_end(&e);
     zone_count(z, ZC_alloc, 1);
     return p;
 }
@@ -155,37 +154,67 @@ struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum mig
     return alloc_whole(mm, z, order, type);
 }
 
-/* Take units out of one block, smallest free unit first; a unit is split once, not once a piece. */
-static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type, uint32_t n,
-                                struct page **out)
+static void hand_out(struct page *unit, unsigned order, enum migratetype type, struct page **out)
+{
+    page_set_word(unit, PAGE_WORD(PAGE_PCP, order, type, 0));
+    *out = unit;
+}
+
+/* Units of exactly order < 6: a word of the map gives all of its own at once. */
+static uint32_t bulk_exact(struct block_edit *e, struct page *first, unsigned order, enum migratetype type, uint32_t n, struct page **out)
 {
     uint32_t got = 0;
 
-    while (got < n) {
-        uint32_t mask = (uint32_t)mm_block(mm, block)->order_mask >> order << order, left, keep = 0;
-        unsigned have;
-        struct page *p;
+    for (uint32_t w = 0; got < n && w < PAGEBLOCK_PAGES / 64; w++) {
+        uint64_t units = free_map_word(e->map, w) != 0 ? free_map_units(e->map, w, order) : 0;
 
-        if (mask == 0) {
-            break;
-        }
-        have = fs_ctz64(mask);
-        p = pageblock_first(mm, block, have);
-        pageblock_unlink(mm, z, p, have);
-        left = 1u << (have - order);
-        for (; keep < left && got < n; keep++) {
-            struct page *unit = p + ((uint64_t)keep << order);
+        for (; units != 0 && got < n; units &= units - 1) {
+            uint32_t i = w * 64 + fs_ctz64(units);
 
-            page_set_word(unit, PAGE_WORD(PAGE_PCP, order, type, 0));
-            out[got++] = unit;
-        }
-        while (keep < left) {                   /* what is left goes back in the largest aligned units */
-            unsigned up = fs_ctz64(keep);
-
-            pageblock_link(mm, z, p + ((uint64_t)keep << order), order + up);
-            keep += 1u << up;
+            free_map_turn(e->map, i, order, false);
+            hand_out(first + i, order, type, &out[got++]);
         }
     }
+    block_edit_units(e, order, -(int32_t)got);
+    e->pages -= (int32_t)(got << order);
+    return got;
+}
+
+/* A larger unit is cut once, not once a piece; what is left of it stays free in the largest aligned units. */
+static uint32_t bulk_cut(struct block_edit *e, struct page *p, unsigned have, unsigned order, enum migratetype type, uint32_t n,
+                         struct page **out)
+{
+    uint32_t pieces = 1u << (have - order), got = 0, left;
+
+    block_edit_units(e, have, -1);
+    for (; got < pieces && got < n; got++) {
+        struct page *unit = p + ((uint64_t)got << order);
+
+        free_map_turn(e->map, page_block_index(unit), order, false);
+        hand_out(unit, order, type, &out[got]);
+    }
+    for (left = got; left < pieces; left += left & -left) {
+        block_edit_units(e, order + fs_ctz64(left), 1);
+    }
+    e->pages -= (int32_t)(got << order);
+    return got;
+}
+
+/* Take units out of one block, smallest free unit first. */
+static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type, uint32_t n,
+                                struct page **out)
+{
+    struct block_edit e = block_edit_begin(mm, z, block);
+    struct page *first = mm_block_page(mm, block);
+    uint32_t got = 0;
+
+    while (got < n && e.mask >> order != 0) {
+        unsigned have = fs_ctz64(e.mask >> order << order);
+
+        got += have == order ? bulk_exact(&e, first, order, type, n - got, out + got)
+                             : bulk_cut(&e, pageblock_first(mm, block, have), have, order, type, n - got, out + got);
+    }
+    block_edit_end(&e);
     zone_count(z, ZC_alloc, got);
     return got;
 }
@@ -194,6 +223,7 @@ uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum mi
 {
     uint32_t got = 0;
 
+    ASSERT_CMP(order, <, PCP_ORDERS);
     while (got < n) {
         uint32_t at = partial_block(mm, z, order, type);
 
@@ -282,41 +312,44 @@ struct page *buddy_alloc_fallback(struct mm *mm, struct zone *z, unsigned order,
     return p;
 }
 
-static void free_within_block(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+static void end_free(struct mm *mm, struct block_edit *e)
 {
-    uint32_t block = page_block(p);
-    struct page *first = p - page_block_index(p);
-    uint32_t i = page_block_index(p);
-
-    ASSERT_CMP(i & ((1u << order) - 1), ==, 0);
-    while (order < PAGEBLOCK_ORDER) {
-        uint32_t buddy = i ^ (1u << order);
-
-        if ((page_word(first + buddy) & 0xffu) != PAGE_WORD(PAGE_FREE, order, 0, 0)) {
-            break;
-        }
-        pageblock_unlink(mm, z, first + buddy, order);
-        i &= ~(1u << order);
-        order++;
+    block_edit_end(e);
+    if (e->pb->free_pages == PAGEBLOCK_PAGES && migratetype_is_kernel(e->type)) {
+        pageblock_set_type(mm, e->z, e->block, MIGRATE_MOVABLE);        /* I2: it belongs to nobody now */
     }
-    page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
-    pageblock_link(mm, z, first + i, order);
-    if (order == PAGEBLOCK_ORDER && migratetype_is_kernel(pageblock_type(mm, block))) {
-        pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);      /* I2: it belongs to nobody now */
+}
+
+static void free_units(struct mm *mm, struct zone *z, struct page *const *units, uint32_t n, unsigned order)
+{
+    uint32_t i = 0;
+
+    while (i < n) {
+        struct block_edit e = block_edit_begin(mm, z, page_block(units[i]));
+
+        do {
+            struct page *p = units[i++];
+
+            ASSERT_CMP(atomic_load_explicit(&p->refs, memory_order_relaxed), ==, 0);
+            page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+            block_edit_free(&e, page_block_index(p), order);
+        } while (i < n && page_block(units[i]) == e.block);
+        end_free(mm, &e);
     }
+}
+
+void buddy_free_bulk(struct mm *mm, struct zone *z, struct page *const *units, uint32_t n, unsigned order)
+{
+    ASSERT_CMP(order, <=, PAGEBLOCK_ORDER);
+    free_units(mm, z, units, n, order);
+    zone_count(z, ZC_free, n);
 }
 
 void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 {
+    struct page *halves[2] = { p, p + PAGEBLOCK_PAGES };
+
     ASSERT_CMP(order, <=, MAX_ORDER);
-    ASSERT_CMP(atomic_load_explicit(&p->refs, memory_order_relaxed), ==, 0);
+    free_units(mm, z, halves, order > PAGEBLOCK_ORDER ? 2 : 1, order > PAGEBLOCK_ORDER ? PAGEBLOCK_ORDER : order);
     zone_count(z, ZC_free, 1);
-    if (order > PAGEBLOCK_ORDER) {
-        page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
-        for (unsigned half = 0; half < 2; half++) {
-            free_within_block(mm, z, p + half * PAGEBLOCK_PAGES, PAGEBLOCK_ORDER);
-        }
-        return;
-    }
-    free_within_block(mm, z, p, order);
 }

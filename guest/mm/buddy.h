@@ -13,7 +13,7 @@
  * changes to the type (kernel types).  NULL: neither exists. */
 struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type);
 
-/* Up to n units at once, as PAGE_PCP, each as buddy_alloc() would choose it; returns how many. pre: order < PAGEBLOCK_ORDER */
+/* Up to n units at once, as PAGE_PCP, each as buddy_alloc() would choose it; returns how many. pre: order < PCP_ORDERS */
 uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out);
 
 /* Which foreign blocks a request may take from, in this order. */
@@ -28,6 +28,8 @@ struct page *buddy_alloc_block(struct mm *mm, struct zone *z, uint32_t block, un
 
 /* Give a unit back: it merges with its free buddies inside its pageblock. pre: refs 0, on no list, order <= MAX_ORDER */
 void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
+/* The same for n units of one order <= PAGEBLOCK_ORDER; neighbours in the list that share a block are cheaper. */
+void buddy_free_bulk(struct mm *mm, struct zone *z, struct page *const *units, uint32_t n, unsigned order);
 
 /* A movable page is about to live in this kernel block. */
 void buddy_mark_tenants(struct mm *mm, struct zone *z, uint32_t block);

@@ -95,7 +95,7 @@ static void export_one(struct coop *c, uint32_t block)
     pages = mm_block_page(c->mm, block);
     for (uint32_t i = 0; i < FS_ABI_BLOCK_PAGES;) {
         uint32_t word = page_word(&pages[i]), n = 1u << word_order(word);
-        bool free = word_state(word) == PAGE_FREE || word_state(word) == PAGE_PCP;
+        bool free = word_state(word) == PAGE_PCP || page_is_free(c->mm, &pages[i]);
 
         n = n > FS_ABI_BLOCK_PAGES - i || word_state(word) == PAGE_NONE ? 1 : n;   /* a snapshot without locks: order may be anything */
         for (uint32_t k = i; free && k < i + n; k++) {

@@ -216,11 +216,9 @@ mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **bl
 
         spin_lock(&z->lock);
         for (uint32_t i = 0; i < PAGEBLOCK_PAGES && mm_block(mm, b)->free_pages != PAGEBLOCK_PAGES && in_use == NULL;) {
-            uint32_t w = page_word(first + i);
-
             /* A tail that no head of this block covers belongs to a larger unit that begins before. */
-            in_use = word_state(w) != PAGE_FREE ? page_head(mm, first + i) : NULL;
-            i += word_state(w) == PAGE_FREE ? 1u << word_order(w) : 1;
+            in_use = page_head(mm, first + i);
+            i += in_use == NULL && page_is_free(mm, first + i) ? 1u << page_free_order(mm, first + i) : 1;
         }
         spin_unlock(&z->lock);
         if (in_use != NULL) {

@@ -4,9 +4,9 @@
  * Owns: nothing; it only reads.
  * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3.
  * Lock order: takes no lock; the caller keeps everybody out.
- * Why: the memmap is the ground truth.  Lists, masks, bits and counters are caches of
- *   it, and each of them is recomputed from it, never from another cache.
- * Cost: one pass over the memmap, one over the lists, one over the area bits.
+ * Why: the memmap and the free maps are the ground truth, and each page is in exactly one of the two.  Counts, masks,
+ *   area bits and counters are caches of them, and each is recomputed from them page by page, never from another cache.
+ * Cost: one pass over the memmap, one over the area bits.
  */
 #include "mm_fsck.h"
 #include "pageblock.h"
@@ -52,6 +52,20 @@ static void check_refs(struct walk *w, const struct page *p, enum page_state s)
     }
 }
 
+/* The rest of a unit has no state and is not free. */
+static void check_tails(struct walk *w, const struct page *p, uint32_t pages)
+{
+    for (uint32_t k = 1; k < pages; k++) {
+        if (page_state(p + k) != PAGE_NONE) {
+            fault(w, MM_FAULT_STATE, p->pfn + k, page_state(p + k), PAGE_NONE);
+        }
+        if (page_is_free(w->mm, p + k)) {
+            fault(w, MM_FAULT_FREE_MAP, p->pfn + k, 1, 0);
+        }
+        check_refs(w, p + k, PAGE_NONE);
+    }
+}
+
 /* Account one head; returns the pages to skip to the next head. */
 static uint32_t count_unit(struct walk *w, struct block_count *c, const struct page *p)
 {
@@ -68,22 +82,48 @@ static uint32_t count_unit(struct walk *w, struct block_count *c, const struct p
     if (word_type(word) >= MIGRATE_PCP_TYPES) {
         fault(w, MM_FAULT_TYPE, p->pfn, word_type(word), 0);
     }
+    if (page_is_free(w->mm, p)) {
+        fault(w, MM_FAULT_FREE_MAP, p->pfn, 1, 0);
+    }
     check_refs(w, p, s);
     pages = order > PAGEBLOCK_ORDER ? PAGEBLOCK_PAGES - i : 1u << order;
-    c->free += s == PAGE_FREE ? pages : 0;
     c->pcp += s == PAGE_PCP ? pages : 0;
     c->reserved += s == PAGE_RESERVED;
     c->holes += s == PAGE_HOLE;
-    if (s == PAGE_FREE) {
-        c->free_units[order]++;
-    }
-    for (uint32_t k = 1; k < pages; k++) {
-        if (page_state(p + k) != PAGE_NONE) {
-            fault(w, MM_FAULT_STATE, p->pfn + k, page_state(p + k), PAGE_NONE);
-        }
-        check_refs(w, p + k, PAGE_NONE);
-    }
+    check_tails(w, p, pages);
     return pages;
+}
+
+/* The largest aligned run of free pages that begins at page i of the block. */
+static unsigned free_order(const struct walk *w, const struct page *first, uint32_t i)
+{
+    for (unsigned order = PAGEBLOCK_ORDER; order > 0; order--) {
+        uint32_t k = 0;
+
+        while (i % (1u << order) == 0 && k < 1u << order && page_is_free(w->mm, first + i + k)) {
+            k++;
+        }
+        if (k == 1u << order) {
+            return order;
+        }
+    }
+    return 0;
+}
+
+/* Account a free unit: its pages have no state. */
+static uint32_t count_free(struct walk *w, struct block_count *c, const struct page *first, uint32_t i)
+{
+    unsigned order = free_order(w, first, i);
+
+    for (uint32_t k = i; k < i + (1u << order); k++) {
+        if (page_state(first + k) != PAGE_NONE) {
+            fault(w, MM_FAULT_FREE_MAP, first[k].pfn, page_state(first + k), PAGE_NONE);
+        }
+        check_refs(w, first + k, PAGE_NONE);
+    }
+    c->free += 1u << order;
+    c->free_units[order]++;
+    return 1u << order;
 }
 
 static void count_pages(struct walk *w, struct block_count *c, uint32_t block)
@@ -97,58 +137,22 @@ static void count_pages(struct walk *w, struct block_count *c, uint32_t block)
     if (block % 2 != 0 && page_state(first) == PAGE_NONE && mm_pfn_valid(w->mm, block_pfn(block - 1))
         && page_state(mm_block_page(w->mm, block - 1)) == PAGE_USED
         && page_order(mm_block_page(w->mm, block - 1)) == MAX_ORDER) {
-        return;                                 /* the second half of a unit of MAX_ORDER */
+        check_tails(w, first - 1, PAGEBLOCK_PAGES + 1);         /* the second half of a unit of MAX_ORDER */
+        return;
     }
     while (i < PAGEBLOCK_PAGES) {
         enum page_state s = page_state(first + i);
 
+        if (s == PAGE_NONE && page_is_free(w->mm, first + i)) {
+            i += count_free(w, c, first, i);
+            continue;
+        }
         if (s == PAGE_NONE || s >= PAGE_STATES) {
             fault(w, s == PAGE_NONE ? MM_FAULT_ORPHAN : MM_FAULT_STATE, first[i].pfn, s, 0);
             i++;
             continue;
         }
         i += count_unit(w, c, first + i);
-    }
-}
-
-/* Walk the lists of a block: each member is a free unit of the order, links agree, none is missing. */
-static void check_lists(struct walk *w, const struct block_count *c, uint32_t block)
-{
-    const struct pageblock *pb = mm_block(w->mm, block);
-    const struct page *first = mm_block_page(w->mm, block);
-    const struct page_link *links = mm_block_links(w->mm, block);
-
-    for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
-        uint16_t prev = PAGE_LINK_NONE;
-        uint32_t n = 0;
-
-        for (uint16_t i = pb->head[o]; i != PAGE_LINK_NONE; i = links[i].next) {
-            if (i >= PAGEBLOCK_PAGES || n > PAGEBLOCK_PAGES || links[i].prev != prev) {
-                fault(w, MM_FAULT_LIST_LINK, block_pfn(block).n + (i < PAGEBLOCK_PAGES ? i : 0), i, prev);
-                break;
-            }
-            if (page_state(first + i) != PAGE_FREE || page_order(first + i) != o) {
-                fault(w, MM_FAULT_LIST_MEMBER, block_pfn(block).n + i, page_word(first + i), o);
-            }
-            prev = i;
-            n++;
-        }
-        expect(w, MM_FAULT_LIST_COUNT, block_pfn(block).n, n, c->free_units[o]);
-    }
-}
-
-static void check_merged(struct walk *w, uint32_t block)
-{
-    const struct page *first = mm_block_page(w->mm, block);
-
-    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
-        uint32_t word = page_word(first + i);
-        unsigned o = word_order(word);
-
-        if (word_state(word) == PAGE_FREE && o < PAGEBLOCK_ORDER && (i & (1u << o)) == 0
-            && (page_word(first + (i ^ (1u << o))) & 0xffu) == (word & 0xffu)) {
-            fault(w, MM_FAULT_UNMERGED, first[i].pfn, o, 0);
-        }
     }
 }
 
@@ -166,9 +170,10 @@ static void check_block(struct walk *w, const struct zone *z, uint32_t block)
         return;
     }
     count_pages(w, &c, block);
-    check_lists(w, &c, block);
-    check_merged(w, block);
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
+        if (o < PAGEBLOCK_ORDER) {
+            expect(w, MM_FAULT_BLOCK_UNITS, pfn, pb->units[o], c.free_units[o]);
+        }
         mask |= c.free_units[o] != 0 ? 1u << o : 0;
         w->units[o][type] += c.free_units[o];
         for (unsigned t = 0; t < MIGRATE_TYPES; t++) {

@@ -1,5 +1,5 @@
 /*
- * mm_fsck.h - recompute everything from the memmap and compare.
+ * mm_fsck.h - recompute everything from the memmap and the free maps and compare.
  *
  * Read-only and near-linear.  pre: nobody else allocates, frees or migrates meanwhile.
  */
@@ -16,11 +16,9 @@
     X(ALIGN,       "a unit is misaligned or too large")                             \
     X(REFS,        "a reference count does not fit the state")                      \
     X(TYPE,        "a migratetype that does not exist here")                        \
-    X(LIST_LINK,   "a free list is broken")                                         \
-    X(LIST_MEMBER, "a free list holds a page that is no free unit of its order")    \
-    X(LIST_COUNT,  "a free unit is not on its block's list")                        \
-    X(UNMERGED,    "two free buddies were not merged")                              \
-    X(ORDER_MASK,  "order_mask does not fit the lists")                             \
+    X(FREE_MAP,    "a page that somebody has is in its block's free map")           \
+    X(BLOCK_UNITS, "a block's count of free units is wrong")                        \
+    X(ORDER_MASK,  "order_mask does not fit the free map")                          \
     X(AREA,        "the zone's free area does not fit the block")                   \
     X(AREA_SUMMARY,"a free area's summary bits are wrong")                          \
     X(BLOCK_FREE,  "free_pages of a block is wrong")                                \

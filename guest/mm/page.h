@@ -3,6 +3,7 @@
  *
  * Owns: struct page and its state word.  A unit is 2^order pages, aligned; only the
  * first page of a unit (its head) has a state, every other page of it says PAGE_NONE (I1).
+ * Free pages say PAGE_NONE too: their block's free map has a bit for each of them.
  */
 #ifndef GUEST_MM_PAGE_H
 #define GUEST_MM_PAGE_H
@@ -21,8 +22,7 @@
 #define SECTION_BLOCKS    (SECTION_PAGES / PAGEBLOCK_PAGES)
 
 enum page_state {
-    PAGE_NONE,                                  /* inside a unit, not its head */
-    PAGE_FREE,                                  /* on its block's free list of its order */
+    PAGE_NONE,                                  /* inside a unit, not its head; or free: page_is_free() */
     PAGE_PCP,                                   /* free, on a per-CPU list */
     PAGE_USED,                                  /* allocated */
     PAGE_RESERVED,                              /* boot memory; every page is its own unit */
@@ -80,10 +80,10 @@ struct page {
 };
 _Static_assert(sizeof(struct page) <= 64, "the budget of issue and cache line");
 
-/* The links of free units lie apart from the pages, four bytes each: a list operation then touches its neighbours'
- * links in two kilobytes a block instead of their cache lines.  Lock: z. */
-struct page_link { uint16_t next, prev; };      /* index in the block, PAGE_LINK_NONE at the ends; heads of PAGE_FREE units only */
-#define PAGE_LINK_NONE 0xffffu
+/* The free pages of a pageblock, a bit each, in one cache line.  The free units follow from it: the largest aligned runs.
+ * Written under the zone lock, read without it where a snapshot will do. */
+struct free_map { FS_ALIGNED(64) _Atomic uint64_t word[PAGEBLOCK_PAGES / 64]; };
+_Static_assert(sizeof(struct free_map) == 64, "one cache line a pageblock");
 
 #define PAGE_WORD(state, order, type, flags) \
     ((uint32_t)(state) | ((uint32_t)(order) << 4) | ((uint32_t)(type) << 8) | ((uint32_t)(flags) << 12))

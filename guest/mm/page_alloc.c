@@ -258,26 +258,34 @@ FS_NOINLINE static struct page *alloc_slow(struct mm *mm, const struct request *
     return p;
 }
 
+FS_NOINLINE static void clear_pages(const struct page *p, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        arch_page_clear(pfn_make(p->pfn + i));
+    }
+}
+
+/* A unit that was free becomes the caller's (I1). */
+static inline struct page *hand_over(struct page *p, enum migratetype type, gfp_t gfp, unsigned order)
+{
+    page_set_word(p, PAGE_WORD(PAGE_USED, order, type, gfp & __GFP_COMP ? PG_COMP : 0));
+    p->mapping = NULL;                          /* whoever finds it by frame sees that nobody's mapping has it yet */
+    atomic_store_explicit(&p->refs, 1, memory_order_release);
+    if (fs_unlikely(gfp & __GFP_ZERO)) {
+        clear_pages(p, order);
+    }
+    return p;
+}
+
 /* pre: r has node and zonelist */
-static inline struct page *alloc_request(struct mm *mm, const struct request *r)
+FS_NOINLINE static struct page *alloc_request(struct mm *mm, const struct request *r)
 {
     struct page *p = try_own(mm, r, WMARK_LOW);
 
     if (fs_unlikely(p == NULL)) {
         p = alloc_slow(mm, r);
-        if (p == NULL) {
-            return NULL;
-        }
     }
-    page_set_word(p, PAGE_WORD(PAGE_USED, r->order, r->type, r->gfp & __GFP_COMP ? PG_COMP : 0));
-    p->mapping = NULL;                          /* whoever finds it by frame sees that nobody's mapping has it yet */
-    atomic_store_explicit(&p->refs, 1, memory_order_release);
-    if (r->gfp & __GFP_ZERO) {
-        for (uint64_t i = 0; i < 1ull << r->order; i++) {
-            arch_page_clear(pfn_make(p->pfn + i));
-        }
-    }
-    return p;
+    return p != NULL ? hand_over(p, r->type, r->gfp, r->order) : NULL;
 }
 
 static inline struct request request_make(const struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
@@ -289,11 +297,27 @@ static inline struct request request_make(const struct mm *mm, uint32_t node, gf
                              .zonelist = mm->zonelist[node][gfp_zone_class(gfp)] };
 }
 
-struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+FS_NOINLINE static struct page *alloc_from_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
 {
     struct request r = request_make(mm, node, gfp, order);
 
     return alloc_request(mm, &r);
+}
+
+struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+{
+    enum migratetype type = gfp_migratetype(gfp);
+    uint8_t first = node < MM_NODES_MAX ? mm->zonelist[node][gfp_zone_class(gfp)][0] : 0xff;
+
+    /* What waits on this CPU comes without a request. The first zone is the node's own unless it has none of that kind. */
+    if (fs_likely(pcp_serves(order, type) && first < mm->zone_count && mm->zones[first].node == node)) {
+        struct page *p = pcp_pop(mm, &mm->zones[first], order, type);
+
+        if (fs_likely(p != NULL)) {
+            return hand_over(p, type, gfp, order);
+        }
+    }
+    return alloc_from_node(mm, node, gfp, order);
 }
 
 struct page *alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order)
@@ -328,17 +352,19 @@ struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
 
 void page_put(struct mm *mm, struct page *p)
 {
-    uint32_t w = page_word(p);
     int32_t refs = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
-    unsigned order = word_order(w);
     struct zone *z;
+    unsigned order;
+    uint32_t w;
 
     ASSERT_CMP(refs, >, 0);
-    ASSERT_CMP(word_state(w), ==, PAGE_USED);
     if (refs > 1) {
         return;
     }
-    if (fs_unlikely(page_test(p, PG_RELEASE)) && !mm->hooks.release(mm, p)) {   /* flags may have changed before the last but one reference went */
+    w = page_word(p);                                   /* the last one: nobody else changes it any more */
+    order = word_order(w);
+    ASSERT_CMP(word_state(w), ==, PAGE_USED);
+    if (fs_unlikely(word_flags(w) & PG_RELEASE) && !mm->hooks.release(mm, p)) {
         return;
     }
     z = mm_block_zone(mm, page_block(p));

@@ -1,31 +1,28 @@
 /*
- * pageblock.c - the free lists of one pageblock, and its migratetype.
+ * pageblock.c - the free map of one pageblock, and its migratetype.
  *
- * Owns: pageblock.head, order_mask, free_pages, type; section.links; the
+ * Owns: section.free_maps; pageblock.units, order_mask, free_pages, type; the
  *   zone's area bits, free_units and free page counters.
- * Invariants:
- *   I1  a PAGE_FREE head of order < PAGEBLOCK_ORDER is on head[order] of its own block; one of
- *       PAGEBLOCK_ORDER is its block as a whole.
+ * Invariants (between two edits of a block):
+ *   I1  the free units of a block are the largest aligned runs of its free map, so two free buddies
+ *       cannot exist side by side; units[o] counts those of order o.
  *   I2  bit o of order_mask is set exactly when the block has a free unit of order o.
  *   I3  bit (position of block) of area[o][t] is set exactly when the block has type t and
  *       bit o of order_mask.
- *   I4  free_pages is the sum over the block's free units; free_units[o][t] counts them by zone.
+ *   I4  free_pages counts the map's bits; free_units[o][t] counts units by zone.
  *   I5  zone.free_pages leaves out blocks of MIGRATE_ISOLATE; isolated_free_pages has them.
  * Lock order: the zone lock is held by the caller.
- * Why: with the lists inside the block, changing a block's type cannot leave a page on
- *   the wrong list: nothing is moved but the block's bits.
- * Cost: link and unlink touch the page, one neighbour and the block (32 bytes); a bit only
- *   when the first unit of an order comes or the last one goes.  A change of type moves at most
- *   ten bits and counts the block's units once (at most 256).
+ * Why: a page that is freed in random order costs the cache lines that freeing touches.  Lists through the
+ *   pages, or states in them, take the buddies' and the neighbours' lines as well as its own; the map is one line for
+ *   512 pages.  And changing a block's type cannot leave a page on the wrong list.
+ * Cost: the map's line and the block (32 bytes); an area bit only when the first unit of an order is there at the
+ *   end of an edit, or the last one gone.  A change of type moves at most ten bits.
  */
 #include "pageblock.h"
 
 void pageblock_init(struct pageblock *pb)
 {
     *pb = (struct pageblock){ .type = MIGRATE_MOVABLE, .saved_type = MIGRATE_MOVABLE, .offline = 1 };
-    for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++) {
-        pb->head[o] = PAGE_LINK_NONE;
-    }
 }
 
 void pageblock_count_reserved(struct mm *mm, uint32_t block)
@@ -40,20 +37,6 @@ void pageblock_count_reserved(struct mm *mm, uint32_t block)
     mm_block(mm, block)->reserved_pages = (uint16_t)n;
 }
 
-static uint64_t units_of(const struct mm *mm, uint32_t block, unsigned order)
-{
-    const struct pageblock *pb = mm_block(mm, block);
-    uint64_t n = 0;
-
-    if (order == PAGEBLOCK_ORDER) {
-        return 1;
-    }
-    for (uint16_t i = pb->head[order]; i != PAGE_LINK_NONE; i = mm_block_links(mm, block)[i].next) {
-        n++;
-    }
-    return n;
-}
-
 void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migratetype type)
 {
     struct pageblock *pb = mm_block(mm, block);
@@ -64,7 +47,7 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
     }
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
         if (pb->order_mask & (1u << o)) {
-            uint64_t units = units_of(mm, block, o);
+            uint64_t units = o < PAGEBLOCK_ORDER ? pb->units[o] : 1;
 
             blockmap_clear(&z->area[o][old], block_position(z, block));
             blockmap_set(&z->area[o][type], block_position(z, block));
@@ -72,8 +55,8 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
             z->free_units[o][type] += units;
         }
     }
-    zone_count_free(z, old, pb->free_pages, false);
-    zone_count_free(z, type, pb->free_pages, true);
+    zone_count_free(z, old, -(int64_t)pb->free_pages);
+    zone_count_free(z, type, pb->free_pages);
     z->blocks_of[old]--;
     z->blocks_of[type]++;
     atomic_store_explicit(&pb->type, (uint8_t)type, memory_order_relaxed);
@@ -84,16 +67,93 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
     pb->flags &= (uint8_t)~PB_CLAIMED;
 }
 
+void block_edit_end(struct block_edit *e)
+{
+    uint32_t changed = e->mask ^ e->pb->order_mask;
+
+    for (; changed != 0; changed &= changed - 1) {
+        unsigned o = fs_ctz64(changed);
+
+        if (e->mask & (1u << o)) {
+            blockmap_set(&e->z->area[o][e->type], block_position(e->z, e->block));
+        } else {
+            blockmap_clear(&e->z->area[o][e->type], block_position(e->z, e->block));
+        }
+    }
+    e->pb->order_mask = (uint16_t)e->mask;
+    e->pb->free_pages = (uint16_t)(e->pb->free_pages + e->pages);
+    zone_count_free(e->z, e->type, e->pages);
+}
+
+void pageblock_unlink(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    struct block_edit e = block_edit_begin(mm, z, page_block(p));
+
+    block_edit_take(&e, page_block_index(p), order, order);
+    block_edit_end(&e);
+}
+
+/* A bit at the first page of each aligned run of 2^order set bits; order <= 6. */
+static uint64_t runs(uint64_t bits, unsigned order)
+{
+    static const uint64_t starts[7] = { ~0ull, 0x5555555555555555ull, 0x1111111111111111ull, 0x0101010101010101ull,
+                                        0x0001000100010001ull, 0x0000000100000001ull, 1 };
+
+    for (unsigned o = 0; o < order; o++) {
+        bits &= bits >> (1u << o);              /* bit i: 2^(o+1) bits are set from i on */
+    }
+    return bits & starts[order];
+}
+
+static uint64_t exact(uint64_t bits, unsigned order)
+{
+    uint64_t larger = runs(bits, order + 1);
+
+    return runs(bits, order) & ~(larger | larger << (1u << order));
+}
+
+uint64_t free_map_units(const struct free_map *m, uint32_t w, unsigned order)
+{
+    return exact(free_map_word(m, w), order);
+}
+
 struct page *pageblock_first(const struct mm *mm, uint32_t block, unsigned order)
 {
+    const struct free_map *m = mm_block_free_map(mm, block);
     struct page *first = mm_block_page(mm, block);
+    uint64_t full = 0;
 
-    return order == PAGEBLOCK_ORDER ? first : first + mm_block(mm, block)->head[order];
+    if (order == PAGEBLOCK_ORDER) {
+        return first;
+    }
+    for (uint32_t w = PAGEBLOCK_PAGES / 64; w-- > 0;) {
+        uint64_t bits = free_map_word(m, w), units = order < 6 && bits != 0 ? exact(bits, order) : 0;
+
+        if (units != 0) {
+            return first + w * 64 + 63 - fs_clz64(units);
+        }
+        full |= (uint64_t)(bits == ~0ull) << w;
+    }
+    ASSERT_CMP(order, >=, 6);
+    full = exact(full, order - 6);              /* the same over words */
+    ASSERT_CMP(full, !=, 0);
+    return first + (63 - fs_clz64(full)) * 64;
+}
+
+unsigned page_free_order(const struct mm *mm, const struct page *p)
+{
+    const struct free_map *m = mm_block_free_map(mm, page_block(p));
+    unsigned order = 0;
+
+    while (order < PAGEBLOCK_ORDER && free_map_has(m, page_block_index(p) & ~((2u << order) - 1), order + 1)) {
+        order++;
+    }
+    return order;
 }
 
 struct page *page_head(const struct mm *mm, struct page *p)
 {
-    for (unsigned order = 0; order <= MAX_ORDER; order++) {
+    for (unsigned order = 0; order <= MAX_ORDER && !page_is_free(mm, p); order++) {
         uint64_t head_pfn = p->pfn & ~((1ull << order) - 1);
         struct page *head = mm_pfn_valid(mm, pfn_make(head_pfn)) ? mm_page(mm, pfn_make(head_pfn)) : NULL;
 

@@ -18,29 +18,12 @@
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
-/* Kernel types keep a quarter: what is reused from here is not in the lowest block. Of whole blocks two wait. */
-static uint32_t scaled(uint32_t n, unsigned order, enum migratetype type)
-{
-    if (order == PAGEBLOCK_ORDER) {
-        return n >= PCP_BLOCKS_HIGH ? PCP_BLOCKS_HIGH : n;
-    }
-    n >>= type == MIGRATE_MOVABLE ? (order < 2 ? order : 2) : order + 2;
-    return n > 0 ? n : 1;
-}
-
-static struct pcp *this_pcp(const struct mm *mm, const struct zone *z)
-{
-    unsigned cpu = arch_cpu_id();
-
-    return &z->pcp[cpu < mm->cpus ? cpu : 0];
-}
-
 /* Up to a batch of units, as far as the zone stays above mark. True if there is work for the background. pre: pcp lock held */
 FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, enum migratetype type,
                                enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
     /* What a request takes from the reserve is for itself alone. */
-    uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : scaled(mm->pcp_batch, order, type);
+    uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : pcp_scaled(mm->pcp_batch, order, type, PCP_BLOCKS_BATCH);
 
     bool wanted;
 
@@ -50,9 +33,10 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
     }
     if (fs_likely(order < PAGEBLOCK_ORDER)) {
         l->count = buddy_alloc_bulk(mm, z, order, type, batch, l->pages);
-    } else if (batch > 0 && (l->pages[0] = buddy_alloc(mm, z, order, type)) != NULL) {
-        page_set_word(l->pages[0], PAGE_WORD(PAGE_PCP, order, type, 0));
-        l->count = 1;
+    }
+    for (struct page *p; order == PAGEBLOCK_ORDER && l->count < batch && (p = buddy_alloc(mm, z, order, type)) != NULL;) {
+        page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
+        l->pages[l->count++] = p;
     }
     zone_count(z, ZC_pcp_refill, 1);
     wanted = zone_wants_spare(z, mm->claim_window) || zone_wants_home(z) != MIGRATE_TYPES;
@@ -63,7 +47,7 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
 struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum watermark mark,
                        enum zone_kind class, gfp_t gfp)
 {
-    struct pcp *pcp = this_pcp(mm, z);
+    struct pcp *pcp = pcp_this(mm, z);
     struct pcp_list *l = &pcp->lists[pcp_index(order)][type];
     struct page *p = NULL;
     bool wanted = false;
@@ -86,9 +70,7 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
 FS_NOINLINE static void flush(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, uint32_t n)
 {
     spin_lock(&z->lock);
-    for (uint32_t i = 0; i < n; i++) {
-        buddy_free(mm, z, l->pages[i], order);
-    }
+    buddy_free_bulk(mm, z, l->pages, n, order);
     zone_count(z, ZC_pcp_flush, 1);
     spin_unlock(&z->lock);
     for (uint32_t i = n; i < l->count; i++) {
@@ -99,7 +81,7 @@ FS_NOINLINE static void flush(struct mm *mm, struct zone *z, struct pcp_list *l,
 
 void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 {
-    struct pcp *pcp = this_pcp(mm, z);
+    struct pcp *pcp = pcp_this(mm, z);
     enum migratetype type;
     struct pcp_list *l;
 
@@ -115,8 +97,8 @@ void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
     l = &pcp->lists[pcp_index(order)][type];
     page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
     l->pages[l->count++] = p;
-    if (fs_unlikely(l->count >= scaled(mm->pcp_high, order, type))) {
-        uint32_t batch = scaled(mm->pcp_batch, order, type);
+    if (fs_unlikely(l->count >= pcp_scaled(mm->pcp_high, order, type, PCP_BLOCKS_HIGH))) {
+        uint32_t batch = pcp_scaled(mm->pcp_batch, order, type, PCP_BLOCKS_BATCH);
 
         flush(mm, z, l, order, l->count < batch ? l->count : batch);
     }

@@ -15,8 +15,38 @@ static inline bool pcp_serves(unsigned order, enum migratetype type)
     return order < PCP_ORDERS || (order == PAGEBLOCK_ORDER && type == MIGRATE_MOVABLE);
 }
 
-/* A unit of the type, refilled from the zone where the zone stays above mark; NULL else. It is PAGE_PCP still.
- * pre: pcp_serves(order, type), no lock held */
+static inline struct pcp *pcp_this(const struct mm *mm, const struct zone *z)
+{
+    unsigned cpu = arch_cpu_id();
+
+    return &z->pcp[cpu < mm->cpus ? cpu : 0];
+}
+/* Of n units of order 0, how many of this kind, and at most so many whole blocks. Kernel types keep a quarter: what is
+ * reused from here is not in the lowest block. */
+static inline uint32_t pcp_scaled(uint32_t n, unsigned order, enum migratetype type, uint32_t blocks)
+{
+    if (fs_unlikely(order == PAGEBLOCK_ORDER)) {
+        return n >= blocks ? blocks : n;
+    }
+    n >>= type == MIGRATE_MOVABLE ? (order < 2 ? order : 2) : order + 2;
+    return n > 0 ? n : 1;
+}
+
+/* A unit that waits on this CPU, PAGE_PCP still; NULL: none does. pre: pcp_serves(order, type), no lock held */
+static inline struct page *pcp_pop(const struct mm *mm, const struct zone *z, unsigned order, enum migratetype type)
+{
+    struct pcp *pcp = pcp_this(mm, z);
+    struct pcp_list *l = &pcp->lists[pcp_index(order)][type];
+    struct page *p = NULL;
+
+    spin_lock(&pcp->lock);
+    if (fs_likely(l->count > 0)) {
+        p = l->pages[--l->count];
+    }
+    spin_unlock(&pcp->lock);
+    return p;
+}
+/* The same; an empty list is refilled from the zone where the zone stays above mark. */
 struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum watermark mark,
                        enum zone_kind class, gfp_t gfp);
 /* pre: refs 0, pcp_serves(order, the type that it was allocated for), no lock held */

@@ -33,7 +33,7 @@ static struct page *unit_head(const struct mm *mm, pfn_t pfn)
             return page_order(p) >= order ? p : NULL;
         }
     }
-    return NULL;
+    return NULL;                                /* a free page, too */
 }
 
 static enum kind page_kind(const struct mm *mm, pfn_t pfn, struct page **head)
@@ -42,11 +42,10 @@ static enum kind page_kind(const struct mm *mm, pfn_t pfn, struct page **head)
     uint32_t word = p != NULL ? page_word(p) : 0;
 
     *head = p;
-    if (p == NULL) {
-        return mm_pfn_valid(mm, pfn) ? KIND_KERNEL : KIND_NONE;         /* a unit that is being cut: its bytes may count */
+    if (p == NULL && mm_pfn_valid(mm, pfn)) {
+        return page_is_free(mm, mm_page(mm, pfn)) ? KIND_FREE : KIND_KERNEL;    /* a unit that is being cut: its bytes may count */
     }
-    switch (word_state(word)) {
-    case PAGE_FREE:     return KIND_FREE;
+    switch (p != NULL ? word_state(word) : PAGE_HOLE) {
     case PAGE_PCP:      return KIND_CACHED_FREE;
     case PAGE_HOLE:     return KIND_NONE;
     case PAGE_RESERVED: return KIND_KERNEL;

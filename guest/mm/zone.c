@@ -10,7 +10,7 @@
  * Lock order: zone lock only, in mm_free_boot(); the rest runs before anything else does.
  * Why: sections have a memmap of their own, so that hot-remove can give it back.
  *   Everything starts reserved: what nobody declares free stays out of reach.
- * Cost: one pass over the memmap; 68 bytes a page, 32 bytes and 60 bits a pageblock.
+ * Cost: one pass over the memmap; 64 bytes a page, 96 bytes and 60 bits a pageblock.
  */
 #include "buddy.h"
 #include "pageblock.h"
@@ -80,8 +80,8 @@ static mm_status_t section_init(const struct mm_config *c, struct section *s, ui
 {
     s->map = boot_alloc(c, sizeof(struct page) * SECTION_PAGES);
     s->blocks = boot_alloc(c, sizeof(struct pageblock) * SECTION_BLOCKS);
-    s->links = boot_alloc(c, sizeof(struct page_link) * SECTION_PAGES);
-    if (s->map == NULL || s->blocks == NULL || s->links == NULL) {
+    s->free_maps = boot_alloc(c, sizeof(struct free_map) * SECTION_BLOCKS);
+    if (s->map == NULL || s->blocks == NULL || s->free_maps == NULL) {
         return MM_ENOMEM;
     }
     for (uint32_t i = 0; i < SECTION_PAGES; i++) {

@@ -3,10 +3,9 @@
  *
  * Owns: struct pageblock, struct zone, struct mm and their read-only accessors.
  *
- * A free unit of order 0 to 8 is on the list of its order in its own pageblock; a
- * pageblock that is free as a whole is on none, it is marked PAGEBLOCK_ORDER in
- * order_mask.  A zone's free area (order x migratetype) is the set of its blocks of that
- * type with such a unit.  So a free page is always on its block's list, a block
+ * The free units of a pageblock are the largest aligned runs of its free map; it counts
+ * them by order.  A zone's free area (order x migratetype) is the set of its blocks of that
+ * type with such a unit.  So a free page is always its block's, a block
  * changes type by moving at most ten bits, and "the lowest block with a free unit of
  * order o" is a bit scan.  Units of order 10 are aligned pairs of free blocks.
  */
@@ -25,7 +24,8 @@ typedef uint32_t nodemask_t;                        /* bit n: node n */
 #define FREE_ORDERS    (PAGEBLOCK_ORDER + 1u)       /* stored orders: 0 .. PAGEBLOCK_ORDER */
 #define PCP_ORDERS     4u                          /* orders 0 .. 3 have lists, and PAGEBLOCK_ORDER */
 #define PCP_LISTS      (PCP_ORDERS + 1u)
-#define PCP_BLOCKS_HIGH 2u
+#define PCP_BLOCKS_BATCH 2u
+#define PCP_BLOCKS_HIGH 3u                          /* the third whole block sends two back */
 #define PCP_CAPACITY   64u
 #define BLOCK_NONE     UINT32_MAX
 
@@ -35,9 +35,9 @@ typedef uint32_t nodemask_t;                        /* bit n: node n */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
 
 struct pageblock {                                  /* zone lock, but for what is said to be constant or atomic */
-    uint16_t head[PAGEBLOCK_ORDER];                 /* first free unit of each order, PAGE_LINK_NONE if none */
+    uint16_t units[PAGEBLOCK_ORDER];                /* free units of each order below the block's own */
     uint16_t order_mask;                            /* bit o: a free unit of order o is here */
-    uint16_t free_pages;                            /* in PAGE_FREE units */
+    uint16_t free_pages;                            /* bits of the free map */
     uint16_t reserved_pages;                        /* PAGE_RESERVED and PAGE_HOLE */
     _Atomic uint8_t type;                           /* enum migratetype; read without the lock */
     uint8_t saved_type;                             /* before MIGRATE_ISOLATE */
@@ -52,7 +52,7 @@ _Static_assert(sizeof(struct pageblock) == 32, "two pageblocks a cache line");
 struct section {
     struct page *map;                               /* SECTION_PAGES; NULL: not present */
     struct pageblock *blocks;                       /* SECTION_BLOCKS */
-    struct page_link *links;                        /* SECTION_PAGES */
+    struct free_map *free_maps;                     /* SECTION_BLOCKS */
 };
 
 enum zone_kind { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, ZONE_KINDS };
@@ -114,7 +114,7 @@ static inline unsigned pcp_list_order(unsigned index) { return index < PCP_ORDER
 
 struct zone {
     FS_ALIGNED(64) struct spinlock lock;
-    _Atomic uint64_t free_pages;                    /* in PAGE_FREE units of any type but ISOLATE */
+    _Atomic uint64_t free_pages;                    /* in the free maps of blocks of any type but ISOLATE */
     uint64_t isolated_free_pages;
     _Atomic uint64_t watermark[WMARKS];             /* read without the lock; they change when memory leaves or returns */
     _Atomic uint64_t reserve[ZONE_KINDS];           /* kept from requests that a higher kind could serve; the same */
@@ -242,10 +242,17 @@ static inline struct page *mm_block_page(const struct mm *mm, uint32_t block)
 {
     return mm_page(mm, block_pfn(block));
 }
-/* The links of the block's pages. pre: the block's section is present */
-static inline struct page_link *mm_block_links(const struct mm *mm, uint32_t block)
+/* pre: the block's section is present */
+static inline struct free_map *mm_block_free_map(const struct mm *mm, uint32_t block)
 {
-    return &mm->sections[block / SECTION_BLOCKS].links[block % SECTION_BLOCKS * PAGEBLOCK_PAGES];
+    return &mm->sections[block / SECTION_BLOCKS].free_maps[block % SECTION_BLOCKS];
+}
+/* Is it in its block's free map? A snapshot unless the zone lock is held. pre: the page's section is present */
+static inline bool page_is_free(const struct mm *mm, const struct page *p)
+{
+    const struct free_map *m = mm_block_free_map(mm, page_block(p));
+
+    return (atomic_load_explicit(&m->word[page_block_index(p) / 64], memory_order_relaxed) >> (page_block_index(p) % 64)) & 1u;
 }
 static inline struct zone *mm_block_zone(const struct mm *mm, uint32_t block)
 {

@@ -8,6 +8,7 @@
  * Cost: one pass over the memmap.
  */
 #include "figures.h"
+#include "pageblock.h"
 
 struct content { uint32_t type[MIGRATE_PCP_TYPES], boot, hole, free; };
 
@@ -16,7 +17,7 @@ static void count_block(const struct mm *mm, uint32_t block, struct content *c)
     const struct page *first = mm_block_page(mm, block);
     uint32_t i = 0;
 
-    if (block % 2 != 0 && page_state(first) == PAGE_NONE) {
+    if (block % 2 != 0 && page_state(first) == PAGE_NONE && !page_is_free(mm, first)) {
         c->type[page_type(mm_block_page(mm, block - 1))] = PAGEBLOCK_PAGES;     /* second half of a unit of MAX_ORDER */
         return;
     }
@@ -94,11 +95,17 @@ static void free_units(const struct mm *mm, uint32_t block, struct free_figures 
     const struct page *first = mm_block_page(mm, block);
     enum migratetype type = (enum migratetype)mm_block(mm, block)->type;
 
-    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
-        if (page_state(first + i) == PAGE_FREE) {
-            f->per_order[page_order(first + i)][type]++;
-            f->free_pages += 1ull << page_order(first + i);
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
+        uint32_t pages = 1;
+
+        if (page_is_free(mm, first + i)) {
+            unsigned order = page_free_order(mm, first + i);
+
+            pages = 1u << order;
+            f->per_order[order][type]++;
+            f->free_pages += pages;
         }
+        i += pages;
     }
 }
 

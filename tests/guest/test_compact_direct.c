@@ -320,10 +320,10 @@ static void test_indices(void **state)
         for (uint64_t pfn = 0; pfn < 16384; pfn++) {
             const struct page *p = mm_page(&f.mm, pfn_make(pfn));
 
-            if (page_state(p) == PAGE_FREE) {
-                units[page_order(p)]++;
+            if (page_is_free(&f.mm, p) && pfn % (1u << page_free_order(&f.mm, p)) == 0) {
+                units[page_free_order(&f.mm, p)]++;
                 total++;
-                free += 1ull << page_order(p);
+                free += 1ull << page_free_order(&f.mm, p);
             }
         }
         assert_int_equal(units[PAGEBLOCK_ORDER], 0);

@@ -86,14 +86,40 @@ static struct page *page_in_state(enum page_state state, unsigned min_order)
         check_mm(&f.mm, 0);                                                           \
     } while (0)
 
+static struct page *free_page(void)
+{
+    for (uint64_t pfn = 0; pfn < f.mm.end_pfn; pfn++) {
+        if (mm_pfn_valid(&f.mm, pfn_make(pfn)) && page_is_free(&f.mm, mm_page(&f.mm, pfn_make(pfn)))) {
+            return mm_page(&f.mm, pfn_make(pfn));
+        }
+    }
+    fail_msg("no free page");
+    return NULL;
+}
+
+static void flip(struct page *p)
+{
+    free_map_turn(mm_block_free_map(&f.mm, page_block(p)), page_block_index(p), 0, true);         /* one page: either way */
+}
+
 static void plant_in_pages(void)
 {
-    struct page *u = page_in_state(PAGE_USED, 0), *big = page_in_state(PAGE_USED, 2), *free = page_in_state(PAGE_FREE, 0);
+    struct page *u = page_in_state(PAGE_USED, 0), *big = page_in_state(PAGE_USED, 2), *free = free_page();
 
     PLANT(u->pfn, u->pfn + 1, MM_FAULT_PFN);
     PLANT_WORD(big + 1, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_STATE);
     PLANT_WORD(u, 15, MM_FAULT_STATE);
     PLANT_WORD(u, 0, MM_FAULT_ORPHAN);
+    PLANT_WORD(free, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_FREE_MAP);
+    flip(u);
+    expect_fault(MM_FAULT_FREE_MAP);
+    flip(u);
+    flip(big + 1);
+    expect_fault(MM_FAULT_FREE_MAP);
+    flip(big + 1);
+    flip(free);
+    expect_fault(MM_FAULT_ORPHAN);
+    flip(free);
     PLANT_WORD(u, PAGE_WORD(PAGE_USED, 11, 0, 0), MM_FAULT_ALIGN);
     PLANT_WORD(big, PAGE_WORD(PAGE_USED, 2, MIGRATE_ISOLATE, 0), MM_FAULT_TYPE);
     PLANT(u->refs, 0, MM_FAULT_REFS);
@@ -101,32 +127,15 @@ static void plant_in_pages(void)
     PLANT((big + 1)->refs, 1, MM_FAULT_REFS);
 }
 
-/* A block of kernel type with free units of order 0 on both sides. */
-static uint32_t listed_block(void)
-{
-    for (uint32_t b = 0; b < f.mm.end_pfn >> PAGEBLOCK_ORDER; b++) {
-        const struct pageblock *pb = mm_block(&f.mm, b);
-        if (pb->head[0] != PAGE_LINK_NONE && mm_block_links(&f.mm, b)[pb->head[0]].next != PAGE_LINK_NONE) {
-            return b;
-        }
-    }
-    fail_msg("no block with two free pages");
-    return 0;
-}
-
 static void plant_in_blocks(void)
 {
-    uint32_t b = listed_block();
+    uint32_t b = page_block(free_page());
     struct zone *z = &f.mm.zones[0];
     struct pageblock *pb = mm_block(&f.mm, b);
-    struct page *first = mm_block_page(&f.mm, b), *head = first + pb->head[0];
-    struct page_link *links = mm_block_links(&f.mm, b);
     uint32_t other = 0, whole = buddy_whole_block(&f.mm.zones[0], 0);
 
-    PLANT(links[pb->head[0]].next, PAGE_LINK_NONE, MM_FAULT_LIST_COUNT);
-    PLANT(links[links[pb->head[0]].next].prev, 511, MM_FAULT_LIST_LINK);
-    PLANT(links[pb->head[0]].next, 600, MM_FAULT_LIST_LINK);
-    PLANT_WORD(head, PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_LIST_MEMBER);
+    PLANT(pb->units[0], pb->units[0] + 1, MM_FAULT_BLOCK_UNITS);
+    PLANT(pb->units[8], 3, MM_FAULT_BLOCK_UNITS);
     PLANT(pb->order_mask, pb->order_mask ^ 1u, MM_FAULT_ORDER_MASK);
     PLANT(pb->free_pages, pb->free_pages + 1, MM_FAULT_BLOCK_FREE);
     PLANT(pb->reserved_pages, pb->reserved_pages + 1, MM_FAULT_BLOCK_RESERVED);
@@ -147,15 +156,6 @@ static void plant_in_blocks(void)
     blockmap_clear(&z->area[0][MIGRATE_RECLAIMABLE], block_position(z, other));
     check_mm(&f.mm, 0);
     PLANT(z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE].count, 0, MM_FAULT_AREA_SUMMARY);
-    /* Two free buddies that were not merged. */
-    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER);
-    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER - 1);
-    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole) + 256, PAGEBLOCK_ORDER - 1);
-    expect_fault(MM_FAULT_UNMERGED);
-    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER - 1);
-    pageblock_unlink(&f.mm, z, mm_block_page(&f.mm, whole) + 256, PAGEBLOCK_ORDER - 1);
-    pageblock_link(&f.mm, z, mm_block_page(&f.mm, whole), PAGEBLOCK_ORDER);
-    check_mm(&f.mm, 0);
 }
 
 static void plant_in_zone(void)

@@ -26,12 +26,12 @@ static bool run_is_free(const struct mm *mm, uint64_t start, unsigned order, enu
     uint64_t pfn = start, end = start + (1ull << order);
 
     while (pfn < end) {
-        struct page *p = page_head(mm, mm_page(mm, pfn_make(pfn)));
+        struct page *p = mm_page(mm, pfn_make(pfn));
 
-        if (page_state(p) != PAGE_FREE || mm_block_zone(mm, page_block(p))->kind > class) {
+        if (!page_is_free(mm, p) || mm_block_zone(mm, page_block(p))->kind > class) {
             return false;
         }
-        pfn = p->pfn + (1ull << page_order(p));
+        pfn++;
     }
     return true;
 }
