@@ -225,6 +225,7 @@ static fs_status_t move_all(struct evacuation *e, struct fs_error *err)
         snprintf(r->error, sizeof(r->error), "%.*s", (int)sizeof(r->error) - 1, r->status == FS_OK ? "" : words.text);
         report->frames_moved += r->moved;
         report->pages_hashed += r->pages_hashed;
+        report->moved_free += r->moved_free;
         report->mismatches += r->mismatches;
         if (r->plan.mover != HV_MOVER_NONE) {
             char name[24];
@@ -555,7 +556,7 @@ fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options
     s = run(&e, err);
     if (s == FS_OK) {
         s = verdict(out);
-        out->verified = options->verify && out->mismatches == 0 && out->pages_hashed == out->frames_moved;
+        out->verified = options->verify && out->mismatches == 0 && out->pages_hashed + out->moved_free == out->frames_moved;
     }
 out:
     out->status = s;

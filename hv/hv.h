@@ -147,6 +147,7 @@ struct hv_domain_report {
     uint64_t longest_blackout_ns;   /* the longest single stop */
     uint64_t max_pause_ns, p99_pause_ns, pauses;
     uint64_t pages_hashed, mismatches;
+    uint64_t moved_free;            /* of moved: free in the guest by its own word, so without contents to compare */
     uint32_t suspends;
     uint16_t evicted_to;            /* new domid, or FS_DOMID_NONE */
     struct hv_phase phases[HV_PHASES_MAX];
@@ -163,8 +164,8 @@ struct hv_report {
     size_t blocker_count;
     struct hv_phase phases[HV_PHASES_MAX];
     size_t phase_count;
-    bool verified;                  /* verify was asked, ran on every moved page, found 0 mismatches */
-    uint64_t pages_hashed, mismatches;
+    bool verified;                  /* verify was asked, ran on every moved page that has contents, found 0 mismatches */
+    uint64_t pages_hashed, mismatches, moved_free;
     uint64_t hypercall_count;       /* where the backend counts */
 };
 /* With dry_run only out->plan is filled.  On failure out holds what happened so far. */

@@ -250,8 +250,9 @@ static json_t *domain_report_value(const struct hv_domain_report *d, uint64_t bl
     object_put(&o, "evicted_to", d->evicted_to == 0 ? json_null() : json_domid(d->evicted_to));
     put_number(&o, "frames_hashed", d->pages_hashed);
     put_number(&o, "mismatches", d->mismatches);
-    /* Only a guest of which every moved frame was hashed, and found equal, counts as verified. */
-    put_bool(&o, "verified", d->moved > 0 && d->pages_hashed >= d->moved && d->mismatches == 0);
+    put_number(&o, "moved_free", d->moved_free);
+    /* Only a guest of which every moved frame with contents was hashed, and found equal, counts as verified. */
+    put_bool(&o, "verified", d->moved > 0 && d->pages_hashed + d->moved_free >= d->moved && d->pages_hashed > 0 && d->mismatches == 0);
     object_put(&o, "phases", json_phases(d->phases, d->phase_count));
     return object_end(&o);
 }
@@ -286,6 +287,7 @@ bool json_report(FILE *f, const struct hv_report *r, const struct json_report_in
     put_number(&o, "frames_hashed", r->pages_hashed);
     put_number(&o, "mismatches", r->mismatches);
     put_number(&o, "hypercalls", r->hypercall_count);
+    put_number(&o, "moved_free", r->moved_free);
     object_put(&o, "phases", json_phases(r->phases, r->phase_count));
     for (size_t i = 0; i < r->domain_count; i++) {
         const struct hv_domain_report *d = &r->domains[i];

@@ -295,6 +295,9 @@ static void print_verified(FILE *f, const struct hv_report *r, const struct repo
     fprintf(f, "\nVerified: %s; %s frames hashed before and after, %s differ%s\n", r->verified ? "yes" : "NO",
             text_count(r->pages_hashed).s, text_count(r->mismatches).s,
             r->verified || r->mismatches > 0 ? "" : " (not every moved frame was hashed)");
+    if (r->moved_free > 0) {
+        fprintf(f, "  %s moved frames were free in their guests: no contents\n", text_count(r->moved_free).s);
+    }
 }
 
 /* Frames by what would take them away. */

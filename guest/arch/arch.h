@@ -92,8 +92,9 @@ struct arch_frame_move { pfn_t pfn; mfn_t from, to; bool copy, done; };
 size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify, uint64_t *verified);
 /* Where a page table is linked: parent PFN_NONE: nowhere (a root, or not linked yet). */
 struct arch_table_place { unsigned level; pfn_t parent; uint32_t slot; };
-/* The same for one page table and the entry that leads to it. pre: inside arch_stop_machine(). 0 or -errno: as it was. */
-int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at);
+/* The same for one page table and the entry that leads to it. pre: inside arch_stop_machine(). 0 or -errno: as it was.
+ * verify: the copy is compared before it is used. */
+int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at, bool verify);
 /* The machine's own page tables, made before the core was there: true, and where it is linked. */
 bool arch_boot_table(pfn_t pfn, struct arch_table_place *at);
 

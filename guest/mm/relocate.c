@@ -161,7 +161,11 @@ static uint32_t move_table(struct batch *b, size_t k, const struct page *p)
     if (!b->boot[k] && !relocate_table_place(b->r, p, &b->place[k])) {
         return FS_ABI_ENTRY_BUSY;
     }
-    return arch_table_move(&m, &b->place[k]) == 0 ? FS_ABI_ENTRY_TABLE : FS_ABI_ENTRY_REFUSED;
+    if (arch_table_move(&m, &b->place[k], b->verify) != 0) {
+        return FS_ABI_ENTRY_REFUSED;
+    }
+    b->verified += b->verify;
+    return FS_ABI_ENTRY_TABLE;
 }
 
 /* In the stop: data pages together, then tables one by one, for one of them may lead to another. */

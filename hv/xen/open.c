@@ -292,6 +292,8 @@ static const struct hv_backend_ops xen_ops = {
     .grants_begin = xen_grants_begin,
     .grants_read = xen_grants_read,
     .grants_end = xen_grants_end,
+    .coop_find = xen_coop_find,
+    .coop_wait = xen_coop_wait,
 };
 
 fs_status_t hv_xen_open(struct hv_backend **out, struct fs_error *err)

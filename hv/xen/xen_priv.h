@@ -174,5 +174,7 @@ fs_status_t xen_dirty_disable(struct hv_backend *be, uint16_t domid, struct fs_e
 fs_status_t xen_save(struct hv_backend *be, uint16_t domid, const char *path, struct fs_error *err);
 fs_status_t xen_restore(struct hv_backend *be, const char *path, uint16_t *new_domid, struct fs_error *err);
 uint64_t xen_clock_ns(struct hv_backend *be);
+fs_status_t xen_coop_find(struct hv_backend *be, uint16_t domid, struct hv_coop *out, struct fs_error *err);
+fs_status_t xen_coop_wait(struct hv_backend *be, uint16_t domid, uint64_t ns, struct fs_error *err);
 
 #endif

@@ -278,6 +278,7 @@ static void check_domain_report(json_t *d, const struct hv_domain_report *want)
     is_number(d, "superpages_after", want->superpages_after);
     is_null(d, "evicted_to");
     is_number(d, "frames_hashed", want->pages_hashed);
+    is_number(d, "moved_free", want->moved_free);
     is_number(d, "mismatches", 0);
     is_bool(d, "verified", true);
     assert_int_equal(json_object_size(at(d, "phases")), want->phase_count);
@@ -352,6 +353,13 @@ static void test_verified(void **state)
     is_string(j, "domains.2.status", "GUEST_GONE");
     is_string(j, "domains.2.error", "destroyed");
     is_number(j, "domains.2.evicted_to", 9);
+    json_decref(j);
+    r.domains[1].moved_free = 1;            /* the one without a hash had no contents */
+    r.moved_free = 7;
+    j = end_line(json_report(begin(), &r, &info));
+    is_bool(j, "domains.1.verified", true);
+    is_number(j, "domains.1.moved_free", 1);
+    is_number(j, "moved_free", 7);
     json_decref(j);
     free_report(&r);
 }

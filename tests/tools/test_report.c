@@ -234,6 +234,11 @@ static void test_report_ends(void **state)
     end();
     has("Verified: NO");
     has("3 differ");
+    has_not("were free in their guests");
+    r.moved_free = 1234;
+    report_text(begin(), &r, &info);
+    end();
+    has("1,234 moved frames were free in their guests: no contents");
 
     r.blocker_count = blockers;
     info = (struct report_info){ "NODE1", FS_PARTIAL, false, true, false, false };

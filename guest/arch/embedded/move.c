@@ -123,39 +123,42 @@ static void copy_pages(struct guest_machine *g, const struct arch_frame_move *li
     }
 }
 
-/* Show a frame read-only in the window; MFN_NONE: the window's own frame again. */
-static bool window(struct guest_machine *g, mfn_t mfn)
+/* Show a frame read-only under the address of page `at`; MFN_NONE: that page's own frame again. */
+static bool window(struct guest_machine *g, uint64_t at, mfn_t mfn)
 {
     bool own = mfn_is_none(mfn);
-    uint64_t frame = own ? arch_pfn_mfn(pfn_make(WINDOW_PFN)).n : mfn.n;
+    uint64_t frame = own ? arch_pfn_mfn(pfn_make(at)).n : mfn.n;
     uint64_t pte = frame << FS_PAGE_SHIFT | ARCH_PTE_PRESENT | ARCH_PTE_ACCESSED | (own ? ARCH_PTE_WRITE | ARCH_PTE_DIRTY : 0);
     long rc = -EAGAIN;
 
     for (unsigned i = 0; i < (own ? GUEST_RETRIES : 1) && rc != 0; i++) {
-        rc = guest_hypercall(g, arch_cpu_id(), __HYPERVISOR_update_va_mapping, address(g->direct), pte, UVMF_INVLPG | UVMF_ALL, 0);
+        rc = guest_hypercall(g, arch_cpu_id(), __HYPERVISOR_update_va_mapping, address(g->direct) + at * FS_PAGE_BYTES, pte, UVMF_INVLPG | UVMF_ALL, 0);
     }
     ASSERT(!own || rc == 0);
     return rc == 0;
 }
 
+/* Is the new frame's content the page's? Seen through another page's address: the window, or for the window's own page, which moves in
+ * a stop only, that of start_info, which nobody reads after boot. */
 static bool same_bytes(struct guest_machine *g, const struct arch_frame_move *m)
 {
-    return m->pfn.n != WINDOW_PFN && window(g, m->to) && memcmp(g->direct, g->direct + m->pfn.n * FS_PAGE_BYTES, FS_PAGE_BYTES) == 0;
+    uint64_t at = m->pfn.n == WINDOW_PFN ? g->start_info : WINDOW_PFN;
+    uint64_t from[ARCH_PT_SLOTS];
+    bool same;
+
+    __builtin_memcpy(from, g->direct + m->pfn.n * FS_PAGE_BYTES, FS_PAGE_BYTES);        /* the window's own table changes when it opens */
+    same = window(g, at, m->to) && memcmp(g->direct + at * FS_PAGE_BYTES, from, FS_PAGE_BYTES) == 0;
+    (void)window(g, at, MFN_NONE);
+    return same;
 }
 
 static void verify_pages(struct guest_machine *g, const struct arch_frame_move *list, size_t count, bool *skip, uint64_t *verified)
 {
-    bool any = false;
-
     for (size_t i = 0; i < count; i++) {
-        if (list[i].copy && !skip[i] && list[i].pfn.n != WINDOW_PFN) {
+        if (list[i].copy && !skip[i]) {
             skip[i] = !same_bytes(g, &list[i]);
             *verified += !skip[i];
-            any = true;
         }
-    }
-    if (any) {
-        (void)window(g, MFN_NONE);
     }
 }
 
@@ -303,7 +306,7 @@ static int link_table(struct guest_machine *g, const struct arch_frame_move *m, 
     return done == 1 ? 0 : -EBUSY;
 }
 
-int arch_table_move(const struct arch_frame_move *move, const struct arch_table_place *at)
+int arch_table_move(const struct arch_frame_move *move, const struct arch_table_place *at, bool verify)
 {
     struct guest_machine *g = guest_this_cpu()->machine;
     struct arch_frame_move m = *move;
@@ -315,6 +318,9 @@ int arch_table_move(const struct arch_frame_move *move, const struct arch_table_
         return -EINVAL;
     }
     rc = guest_mmuext(g, arch_cpu_id(), MMUEXT_COPY_PAGE, m.to.n, m.from.n);
+    if (rc == 0 && verify && !same_bytes(g, &m)) {
+        rc = -EIO;
+    }
     if (rc == 0 && update(g, &m2p_new, 1) != 1) {
         rc = -EBUSY;
     }

@@ -26,9 +26,9 @@ size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify,
     return 0;
 }
 
-int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at)
+int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at, bool verify)
 {
-    (void)m, (void)at;
+    (void)m, (void)at, (void)verify;
     return -EOPNOTSUPP;
 }
 

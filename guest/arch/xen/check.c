@@ -226,7 +226,7 @@ static void check_linger(struct check *c)
     }
     print_line("frameshift-guest: lingering");
     while (arch_time_ns() - start < seconds * 1000000000) {
-        struct sched_poll poll = { .timeout = arch_time_ns() + 100000000 };
+        struct sched_poll poll = { .timeout = time_system_ns() + 100000000 };
 
         (void)hv_sched(SCHEDOP_poll, &poll);
     }

@@ -139,8 +139,9 @@ void check_hotplug(struct check *c)
 {
     uint32_t block = pfn_block(pfn_make(boot_memory.pages)) - 1;
     pfn_t start = block_pfn(block), end = block_pfn(block + 1);
-    uint64_t given = 0, had = reservation_pages(), changed = 0;
-    struct hotplug_ops ops = reservation_ops(&given);
+    uint64_t had = reservation_pages(), changed = 0;
+    struct reservation r = { 0 };
+    struct hotplug_ops ops = reservation_ops(&r);
     struct hotplug_report report;
     struct page *blocking = NULL;
     mm_status_t status;
@@ -148,16 +149,17 @@ void check_hotplug(struct check *c)
     c->mm.migrate = (struct migrate_ops){ .move = unit_move, .ctx = c };
     make_holes(c, 3);
     status = memory_offline(&c->mm, start, end, 0, &ops, &report, &blocking);
-    CHECK(status == MM_OK && given == PAGEBLOCK_PAGES, "the last block did not leave", given);
-    CHECK(reservation_pages() == had - given, "Xen counts other pages than were given back", reservation_pages());
+    CHECK(status == MM_OK && r.given_pages == PAGEBLOCK_PAGES, "the last block did not leave", r.given_pages);
+    CHECK(reservation_pages() == had - r.given_pages, "Xen counts other pages than were given back", reservation_pages());
     for (uint64_t pfn = start.n; pfn < end.n; pfn++) {
         CHECK(memory_mfn(pfn) == ~0ull, "a page that left has a frame", pfn);
     }
     CHECK(!probe_write(direct_map(start.n), 1) && !probe_write(direct_map(end.n - 1), 1), "a page that left can be written", start.n);
+    CHECK(r.extents_given == 1, "the block did not leave as one piece of machine", r.extents_given);
     check_fsck(c, "faults while a block is away");
     verify_all(c);
     status = memory_online(&c->mm, start, end, &ops, &report);
-    CHECK(status == MM_OK && given == 0, "the last block did not return", given);
+    CHECK(status == MM_OK && r.given_pages == 0, "the last block did not return", r.given_pages);
     CHECK(reservation_pages() == had, "Xen counts other pages than came back", reservation_pages());
     changed = memory_p2m_faults();
     CHECK(changed == 0, "p2m and M2P disagree about new frames", changed);

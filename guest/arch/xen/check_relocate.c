@@ -74,8 +74,9 @@ void check_relocate(struct check *c)
 {
     uint32_t block = pfn_block(pfn_make(boot_memory.pages)) - 1, count;
     pfn_t start = block_pfn(block), end = block_pfn(block + 1);
-    uint64_t given = 0, had = reservation_pages(), got;
-    struct hotplug_ops ops = reservation_ops(&given);
+    uint64_t had = reservation_pages(), got;
+    struct reservation r = { 0 };
+    struct hotplug_ops ops = reservation_ops(&r);
     struct hotplug_report report;
     struct relocate_counts counts;
     mm_status_t status;

@@ -42,23 +42,17 @@ static uint32_t ring_used(void)
 
 static void notify(void)
 {
-    struct evtchn_send send = { .port = ring_port };
-
-    (void)hv_event(EVTCHNOP_send, &send);
+    event_send(ring_port);
 }
 
 /* A nap until the daemon says something or the step is over. */
 static void nap(void)
 {
     evtchn_port_t port = ring_port;
-    struct sched_poll poll = { .nr_ports = 1, .timeout = arch_time_ns() + CONSOLE_STEP_NS };
 
-    if (shared_info != NULL) {
-        uint64_t *word = &shared_info->evtchn_pending[ring_port / 64];
-
-        __atomic_and_fetch(word, ~(1ull << (ring_port % 64)), __ATOMIC_SEQ_CST);
-        set_xen_guest_handle(poll.ports, &port);
-        (void)hv_sched(SCHEDOP_poll, &poll);
+    if (shared_info != NULL && event_port_good(port)) {
+        event_clear(port);
+        event_wait(&port, 1, CONSOLE_STEP_NS);
     } else {
         (void)hv_sched(SCHEDOP_yield, NULL);
     }

@@ -31,6 +31,9 @@ uint64_t option_number(const char *name, uint64_t otherwise);
 /* Is "name=word" on the command line? */
 bool option_is(const char *name, const char *word);
 
+void shared_info_map(void);                         /* start_info->shared_info; panics where Xen says no */
+void shared_info_unmap(void);                       /* nothing that needs it may be called until it is mapped again */
+
 /* console.c */
 void console_open(void *ring, evtchn_port_t port);  /* until then only Xen's console is there */
 void console_moved(void *ring);                     /* the ring is mapped elsewhere now */
@@ -38,6 +41,24 @@ void console_drain(uint64_t limit_ns);              /* until the other side has 
 void print(const char *words);
 void print_number(const char *words, uint64_t n);   /* "words=n" */
 void print_line(const char *words);
+
+/* events.c */
+bool event_port_good(evtchn_port_t port);           /* may it be one of ours? */
+/* pre of the others: event_port_good(); shared_info is mapped. */
+void event_clear(evtchn_port_t port);               /* before looking at what it announces */
+void event_send(evtchn_port_t port);
+void event_wait(evtchn_port_t *ports, uint32_t count, uint64_t ns);     /* until one is pending, or the time is over */
+
+/* xenstore.c: paths are relative to this domain's own folder, or begin with "/". */
+bool xenstore_open(void);                           /* false: start_info names no ring of ours */
+/* Each waits for the answer, XENSTORE_LIMIT_NS at most. False: refused, or nobody answers; xenstore_trouble() says which. */
+bool xenstore_write(const char *path, const char *value);
+bool xenstore_read(const char *path, char *value, size_t bytes);        /* NUL-terminated; too long, or with a NUL inside: false */
+bool xenstore_watch(const char *path);
+/* Has a watch fired since the last call? Does not wait. */
+bool xenstore_fired(void);
+evtchn_port_t xenstore_port(void);
+const char *xenstore_trouble(void);
 
 /* traps.c */
 void traps_init(void);
@@ -81,11 +102,29 @@ void memory_window_forget(uint64_t pfn, uint64_t *copy);
 /* Another frame under the page: every entry of the kernel's own that names it (as writable as it is now), p2m and M2P.
  * 0, or -errno and nothing has changed. pre: contents are there, no user entry names the page */
 int64_t memory_switch(uint64_t pfn, uint64_t mfn);
+/* A page of the image's data, stack included: C code writes it while it moves it, so it is not copied by C code. */
+bool memory_is_live(uint64_t pfn);
+/* Copies, compares and switches such a page. 0, or anything else and nothing has changed. */
+int64_t memory_switch_live(uint64_t pfn, uint64_t mfn);
+int64_t image_switch(const void *direct, void *to, uint64_t entry, const void *image, uint64_t old_entry);      /* switch.S */
 /* A page that must keep its frame: see move_xen.c. */
 bool memory_is_fixed(uint64_t pfn);
 /* One of the tables of memory_own_tables()? And where it is linked. */
 bool memory_table_place(uint64_t pfn, struct arch_table_place *at);
+/* Tell the tools where the p2m is: in shared_info. */
+void memory_register(void);
+/* The entry of the page in the direct map. */
+uint64_t memory_direct_entry(uint64_t pfn);
+/* The pfn of an address in the direct map. */
+static inline uint64_t memory_direct_pfn(const void *at)
+{
+    return ((uint64_t)(uintptr_t)at - DIRECT_BASE) / FS_PAGE_BYTES;
+}
 extern uint64_t pte_nx;                             /* ARCH_PTE_NOEXEC, or 0 where the processor has none */
+
+/* time.c */
+uint64_t time_system_ns(void);                      /* Xen's own time, for Xen. pre: shared_info is mapped */
+void time_again(void);                              /* shared_info is another: its time may be an earlier one, arch_time_ns() goes on */
 
 /* mmu_xen.c */
 pfn_t mmu_user_root(void);

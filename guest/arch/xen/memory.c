@@ -271,7 +271,7 @@ static void tables_switch(void)
 }
 
 /* The tools see the p2m through the kernel's own tables. There is no three-level tree, which only tools before Xen 4.6 need. */
-static void p2m_register(void)
+void memory_register(void)
 {
     uint64_t in_pages = (boot_memory.pages * 8 + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES * FS_PAGE_BYTES / 8;
 
@@ -326,7 +326,7 @@ void memory_own_tables(uint64_t boot_top)
     root_fill();
     window_map(FS_FRAME_NONE);                      /* I2 */
     tables_switch();
-    p2m_register();
+    memory_register();
 }
 
 /* ---- afterwards ---- */
@@ -336,6 +336,13 @@ static struct mmu_update direct_update(uint64_t pfn, uint64_t entry)
     uint64_t table = boot_memory.table_start + pfn / ENTRIES;           /* I3 */
 
     return (struct mmu_update){ .ptr = p2m[table] * FS_PAGE_BYTES + pfn % ENTRIES * 8, .val = entry };
+}
+
+uint64_t memory_direct_entry(uint64_t pfn)
+{
+    const volatile uint64_t *table = direct_map(boot_memory.table_start + pfn / ENTRIES);
+
+    return table[pfn % ENTRIES];
 }
 
 int64_t memory_protect(uint64_t pfn, bool writable)
@@ -382,7 +389,7 @@ int64_t memory_switch(uint64_t pfn, uint64_t mfn)
     const uint64_t *table = direct_map(boot_memory.table_start + pfn / ENTRIES);
     bool writable = (table[pfn % ENTRIES] & ARCH_PTE_WRITE) != 0, root = pfn == boot_memory.table_end - 1;
     uint64_t old = p2m[pfn], in_p2m = pfn - p2m_first_page;
-    struct mmu_update u[4];
+    struct mmu_update u[5];
     uint32_t count = 0, done = 0;
     int64_t error;
 
@@ -395,6 +402,7 @@ int64_t memory_switch(uint64_t pfn, uint64_t mfn)
         u[count++] = (struct mmu_update){ .ptr = leaf_entry(&areas[AREA_P2M], in_p2m), .val = p2m_entry(in_p2m) };
     }
     u[count++] = (struct mmu_update){ .ptr = mfn * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = pfn };
+    u[count++] = (struct mmu_update){ .ptr = old * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = FS_FRAME_NONE };
     shared_info->arch.p2m_generation += in_p2m < areas[AREA_P2M].pages || root;
     error = hv_mmu_update(u, count, &done);
     if (error != 0 && done > 0) {
@@ -412,11 +420,37 @@ int64_t memory_switch(uint64_t pfn, uint64_t mfn)
     return error;
 }
 
+bool memory_is_live(uint64_t pfn)
+{
+    return pfn >= image_page(rodata_end) && pfn < areas[AREA_IMAGE].pages && pfn != image_page(stack_guard) && pfn != image_page(window)
+           && (shared_info == NULL || pfn != image_page(shared_info));
+}
+
+int64_t memory_switch_live(uint64_t pfn, uint64_t mfn)
+{
+    uint64_t now = memory_direct_entry(pfn), old = p2m[pfn];
+    struct mmu_update u[2] = { { .ptr = mfn * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = pfn },
+                               { .ptr = old * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = FS_FRAME_NONE } };
+    uint32_t done = 0;
+    int64_t error = memory_window(mfn) == NULL ? -1
+                    : image_switch(direct_map(pfn), window, (now & ~ARCH_PTE_FRAME) | mfn << FS_PAGE_SHIFT, virt_base + pfn * FS_PAGE_BYTES, now);
+
+    if (error != 0) {
+        (void)memory_window(FS_FRAME_NONE);
+        return error;
+    }
+    p2m[pfn] = mfn;                                 /* the p2m is no page of the image */
+    if (hv_mmu_update(u, 2, &done) != 0) {
+        kernel_panic_number("Xen does not enter a page of the image in the M2P", pfn);
+    }
+    return 0;
+}
+
 bool memory_is_fixed(uint64_t pfn)
 {
     uint64_t mfn = memory_mfn(pfn);
 
-    return (pfn >= image_page(rodata_end) && pfn < areas[AREA_IMAGE].pages) || mfn == start_info->console.domU.mfn || mfn == start_info->store_mfn;
+    return mfn == start_info->console.domU.mfn || mfn == start_info->store_mfn;
 }
 
 bool memory_table_place(uint64_t pfn, struct arch_table_place *at)

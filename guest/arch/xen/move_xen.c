@@ -5,8 +5,8 @@
  * Invariants:
  *   I1  a page is copied, switched and entered in p2m and M2P before the next one is looked at, so a page of the p2m itself can
  *       be one of them.
- *   I2  never moved: data and stack of the image, which change while they are copied, and the two pages that daemons in dom0
- *       have mapped (console and xenstore ring). They are refused, as is a frame that Xen does not let us map.
+ *   I2  never moved: the two pages that daemons in dom0 have mapped (console and xenstore ring). They are refused, as is a frame that Xen
+ *       does not let us map.  Data and stack of the image are written while C code runs, so switch.S moves them.
  *   I3  a moved table is complete before Xen is asked to take it: its copy is made through the window, the entry that leads to it
  *       is replaced (Xen validates the copy and drops the old one), and only then the direct map names the new frame.
  * Lock order: none (one vCPU; the callers have stopped everybody else).
@@ -49,10 +49,10 @@ static bool copy_page(const struct arch_frame_move *m, bool verify, bool *right)
         return false;
     }
     __builtin_memcpy(to, from, FS_PAGE_BYTES);
-    memory_window_forget(m->pfn.n, to);
     if (verify) {
         *right = __builtin_memcmp(to, from, FS_PAGE_BYTES) == 0;
     }
+    memory_window_forget(m->pfn.n, to);
     (void)memory_window(FS_FRAME_NONE);
     return true;
 }
@@ -66,7 +66,11 @@ size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify,
         struct arch_frame_move m = list[i];         /* the list may be in the page that moves */
         bool right = true;
 
-        m.done = may_move(&m) && (!m.copy || copy_page(&m, verify, &right)) && right && memory_switch(m.pfn.n, m.to.n) == 0;
+        if (memory_is_live(m.pfn.n)) {
+            m.done = may_move(&m) && memory_switch_live(m.pfn.n, m.to.n) == 0;
+        } else {
+            m.done = may_move(&m) && (!m.copy || copy_page(&m, verify, &right)) && right && memory_switch(m.pfn.n, m.to.n) == 0;
+        }
         *verified += m.done && m.copy && verify;
         done += m.done;
         list[i].done = m.done;
@@ -110,14 +114,14 @@ static int64_t entry_move(const struct arch_frame_move *m, const struct arch_tab
     return hv_mmu_update(&u, 1, &done);
 }
 
-int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at)
+int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at, bool verify)
 {
     struct arch_frame_move mine = *m;
     struct arch_table_place place = *at;
     bool right;
     int64_t error = 0;
 
-    if (!may_move(&mine) || !copy_page(&mine, false, &right)) {
+    if (!may_move(&mine) || !copy_page(&mine, verify, &right) || !right) {
         return -1;
     }
     if (place.level == ARCH_PT_LEVELS) {

@@ -7,8 +7,13 @@
 #include "kernel.h"
 #include "../../mm/hotplug.h"
 
-/* *given_pages is the number of pages without a frame, kept up to date. */
-struct hotplug_ops reservation_ops(uint64_t *given_pages);
+struct reservation {
+    uint64_t given_pages;                           /* pages without a frame now */
+    uint64_t extents_given, extents_taken;          /* of 2 MiB of machine in one piece, aligned, each in one call */
+};
+
+/* Keeps *r up to date. */
+struct hotplug_ops reservation_ops(struct reservation *r);
 /* Frames without a page, more or less of them; returns how many. */
 uint64_t reservation_more(uint64_t *mfns, uint64_t count);
 uint64_t reservation_less(uint64_t *mfns, uint64_t count);

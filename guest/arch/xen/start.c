@@ -12,6 +12,7 @@
  */
 #include "kernel.h"
 #include "check.h"
+#include "serve.h"
 #include "frameshift/assert.h"
 #include "../../lib/text.h"
 
@@ -165,7 +166,15 @@ static void start_info_check(const struct start_info *info, uint64_t end)
     }
 }
 
-static void shared_info_map(void)
+void shared_info_unmap(void)
+{
+    if (hv_update_va_mapping((uint64_t)(uintptr_t)shared_info_page, 0, UVMF_INVLPG | UVMF_LOCAL) != 0) {
+        kernel_panic("Xen does not unmap shared_info");
+    }
+    shared_info = NULL;
+}
+
+void shared_info_map(void)
 {
     uint64_t va = (uint64_t)(uintptr_t)shared_info_page;
     int64_t error = hv_update_va_mapping(va, start_info->shared_info | ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY,
@@ -210,6 +219,9 @@ void kernel_main(struct start_info *info, uint64_t boot_stack)
     memory_own_tables(boot_stack);
     start_info = direct_map(((uint64_t)(uintptr_t)info - base) / FS_PAGE_BYTES);
     console_moved(direct_map(console_pfn));
+    if (option_number("serve", UINT64_MAX) != UINT64_MAX) {
+        serve_run(option_number("serve", 0));
+    }
     check_all();
     kernel_shutdown(SHUTDOWN_poweroff);
 }
