@@ -56,6 +56,13 @@ guest-kernel)
         --guest "fgplantstack,pv,16,1,$KERNEL,cmdline=plant=stack" \
         --guest "fgplantsilent,pv,16,1,$KERNEL,cmdline=plant=silent"
     ;;
+coop)
+    KERNEL=kernel=$BUILD/guest/frameshift-guest.elf
+    boot tests/drill/coop.sh --nodes 1024,384,384,128 --env NODE_COUNT=3 --env "COOP_SAVE=${COOP_SAVE:-1}" \
+        --guest "coop1,pv,96,1,node=1,$KERNEL,cmdline=serve=0" --guest "pv1,pv,96,1,node=1,cmdline=$LOAD" \
+        --guest "plantbyte,pv,16,1,$KERNEL,load=none,cmdline=serve=8 plant=byte" \
+        --guest "plantframe,pv,16,1,$KERNEL,load=none,cmdline=serve=8 plant=frame"
+    ;;
 *)
     echo "test.sh: no test \"$1\"" >&2
     exit 2
