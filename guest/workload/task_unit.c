@@ -4,7 +4,8 @@
  * Owns: struct unit_task.
  * Invariants:
  *   I1  a unit in use is PG_PINNED (HUGE: nobody here can move a whole one) or PG_DMA (a device has its address).
- *   I2  DMA, where the machine promises it: a buffer's frames are the same as when the device was told.
+ *   I2  DMA, where the machine promises it: a buffer's frames are the same as when the device was told, at the last restore if that
+ *       was later.
  *   I3  a user page is pinned by a reference and by PG_PINNED; while it is, it stays where it is mapped, and what the device writes into
  *       its frame is what the process reads.
  * Lock order: none.
@@ -213,6 +214,15 @@ static void unit_verify(struct workload_task *t)
     }
     if (u->pinned != NULL) {
         check_pinned(t);
+    }
+}
+
+void units_restored(struct unit_task *u)
+{
+    for (uint32_t slot = 0; slot < u->count; slot++) {
+        if (u->units[slot].page != NULL) {
+            u->units[slot].frame = arch_pfn_mfn(page_pfn(u->units[slot].page));
+        }
     }
 }
 

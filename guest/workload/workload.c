@@ -277,6 +277,15 @@ uint64_t workload_verify_all(struct workload *w)
     return wrong;
 }
 
+void workload_restored(struct workload *w)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->tasks[i]->kind == WORKLOAD_DMA) {
+            units_restored(&w->tasks[i]->u.unit);
+        }
+    }
+}
+
 enum workload_kind workload_task_kind(const struct workload *w, uint32_t task)
 {
     ASSERT_CMP(task, <, w->count);

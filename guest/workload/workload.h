@@ -87,6 +87,8 @@ uint64_t workload_step(struct workload *w, uint32_t task);
 /* Verify everything that the task owns; the faults found. */
 uint64_t workload_verify(struct workload *w, uint32_t task);
 uint64_t workload_verify_all(struct workload *w);
+/* The guest was restored elsewhere: the devices of the tasks have been told of the frames that are under their buffers now. */
+void workload_restored(struct workload *w);
 enum workload_kind workload_task_kind(const struct workload *w, uint32_t task);
 struct workload_stats workload_task_stats(const struct workload *w, uint32_t task);
 struct workload_stats workload_total(const struct workload *w);

@@ -139,6 +139,8 @@ struct workload_ops {
 };
 extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops;
 
+void units_restored(struct unit_task *u);               /* task_unit.c: other frames are under the units */
+
 static inline struct vm *task_vm(const struct workload_task *t) { return t->w->config.vm; }
 static inline struct mm *task_mm(const struct workload_task *t) { return t->w->config.vm->mm; }
 uint64_t task_random(struct workload_task *t, uint64_t below);

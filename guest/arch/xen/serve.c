@@ -199,6 +199,9 @@ static void suspend(struct serve *s)
     if (how < 0) {
         kernel_panic_number("Xen does not suspend this domain", (uint64_t)-how);
     }
+    if (how == 1) {
+        workload_restored(&s->workload);
+    }
     s->suspends++;
     publish(s);                             /* a restored domain has a xenstore folder of its own; else it says what is there already */
 }
