@@ -161,7 +161,7 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 
 struct hotplug_ops reservation_ops(struct reservation *r)
 {
-    return (struct hotplug_ops){ .give = give, .take = take, .ctx = r };
+    return (struct hotplug_ops){ .give = give, .take = take, .ctx = r, .machine_extents = &r->extents_given };
 }
 
 uint64_t reservation_more(uint64_t *mfns, uint64_t count)
