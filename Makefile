@@ -126,8 +126,15 @@ $(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) $(WRAPPED) -o $@ $^ $(HV_LIBS)
 
-bench: $(BUILD)/bench/engine
+# Its own flags: it links the engine's machine and the guest kernel, and times the host's mmap() apart.
+$(BUILD)/obj/tests/bench/shrink.o: GUEST_FLAGS += -D_GNU_SOURCE -Ihv -Itools $(XEN_DEFS)
+$(BUILD)/bench/shrink: $(BUILD)/obj/tests/bench/shrink.o $(BUILD)/obj/tools/drill/coop_guest.o $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -Wl,--wrap=mmap -o $@ $^ $(HV_LIBS)
+
+bench: $(BUILD)/bench/engine $(BUILD)/bench/shrink
 	$(BUILD)/bench/engine
+	$(BUILD)/bench/shrink
 
 # Fuzz targets: tests/fuzz/fuzz_NAME.c with tests/fuzz/corpus/NAME. Ordinary builds replay the corpus (part of make unit); `make fuzz` builds all
 # of it with coverage and sanitizers and looks for new inputs for FUZZ_SECONDS each.

@@ -136,7 +136,7 @@ void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned leve
     }
 }
 
-void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, struct emb_touched *t)
+void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t)
 {
     struct emb_core *core = d->core;
     if (core->host_pid != getpid()) {
@@ -144,14 +144,15 @@ void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table
         return;
     }
     for (uint64_t i = 0; i <= (core->boot.pages - 1) / 512; i++) {
-        uint64_t pfn = i * 512 + index;
-        if (core->direct_l1[i] != table_mfn || pfn >= core->boot.pages) {
+        if (core->direct_l1[i] != table_mfn) {
             continue;
         }
-        if (t->count == EMB_TOUCHED_MAX) {
-            emb_direct_show(m, d, t);
+        for (uint64_t pfn = i * 512 + index; pfn < i * 512 + index + count && pfn < core->boot.pages; pfn++) {
+            if (t->count == EMB_TOUCHED_MAX) {
+                emb_direct_show(m, d, t);
+            }
+            t->pfn[t->count++] = pfn;
         }
-        t->pfn[t->count++] = pfn;
     }
 }
 
@@ -166,7 +167,11 @@ void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_tou
     struct emb_core *core = d->core;
     uint64_t root = t->count ? root_of(d) : 0;
     struct reach r = { .group = UINT64_MAX };
-    if (t->count > 1) {
+    bool sorted = true;
+    for (uint32_t i = 1; i < t->count && sorted; i++) {
+        sorted = t->pfn[i - 1] <= t->pfn[i];
+    }
+    if (!sorted) {
         qsort(t->pfn, t->count, sizeof(t->pfn[0]), by_number);
     }
     for (uint32_t i = 0; i < t->count;) {
@@ -174,7 +179,7 @@ void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_tou
         uint32_t want = wanted(m, core, root, pfn, &r);
         for (i++; i < t->count && t->pfn[i] == pfn + n - 1; i++) {
         }
-        while (want && i < t->count && t->pfn[i] == pfn + n && wanted(m, core, root, pfn + n, &r) == want + n) {
+        while (i < t->count && t->pfn[i] == pfn + n && wanted(m, core, root, pfn + n, &r) == (want ? want + n : 0)) {
             for (n++, i++; i < t->count && t->pfn[i] == pfn + n - 1; i++) {     /* touched twice */
             }
         }
@@ -192,6 +197,6 @@ void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_tou
 void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index)
 {
     struct emb_touched t = { .count = 0 };
-    emb_direct_note(m, d, table_mfn, index, &t);
+    emb_direct_note(m, d, table_mfn, index, 1, &t);
     emb_direct_show(m, d, &t);
 }

@@ -104,9 +104,9 @@ void emb_direct_sync(struct emb_machine *m, struct emb_domain *d);
 /* An entry of an L2, L3 or L4 changed: what it covers of the map is made true. */
 void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned level, uint64_t table_mfn, uint32_t index);
 /* Pages whose entries changed in one call: noted first, then shown together, for adjacent frames are one host mapping. */
-#define EMB_TOUCHED_MAX 256u
+#define EMB_TOUCHED_MAX 512u
 struct emb_touched { uint32_t count; uint64_t pfn[EMB_TOUCHED_MAX]; };
-void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, struct emb_touched *t);
+void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t);
 void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_touched *t);
 void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index);
 /* tlb.c; the lock is held */

@@ -211,6 +211,7 @@ static inline struct emb_domain *emb_owner(struct emb_machine *m, const struct e
 void emb_heap_add(struct emb_machine *m, uint64_t start, uint64_t end);
 uint64_t emb_heap_alloc(struct emb_machine *m, uint32_t node, uint32_t order);      /* FS_FRAME_NONE: none */
 void emb_heap_free(struct emb_machine *m, uint64_t mfn);
+void emb_heap_free_extent(struct emb_machine *m, uint64_t mfn, uint32_t order);    /* aligned, in use by a domain, of one node */
 void emb_heap_take(struct emb_machine *m, uint64_t mfn);                /* a free frame out of its buddy: offlined */
 bool emb_heap_online(struct emb_machine *m, uint64_t mfn);              /* offlined or offlining no more; false: broken or neither */
 
@@ -226,6 +227,7 @@ int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32
 /* Without asking the limit: the domain gave as many back, and may have been over it already.  pre: not dying. */
 void emb_assign_exchanged(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order);
 void emb_list_unlink(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
+void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages);
 void emb_list_append(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
 
 /* table.c: page-table entries */
@@ -261,10 +263,14 @@ int emb_unpin(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
 int emb_copy_page(struct emb_machine *m, struct emb_domain *d, uint64_t from, uint64_t to);
 int emb_machphys_update(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pfn);
 int emb_mmu_update(struct emb_machine *m, struct emb_domain *d, uint64_t ptr, uint64_t val);
+/* The same for count adjacent entries of a validated L1 that become 0; false: it is none of the domain's, nothing was done. */
+bool emb_l1_clear(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t index, uint32_t count);
 
 /* memory.c: XENMEM_* */
 int emb_increase(struct emb_machine *m, struct emb_domain *d, uint32_t node, uint32_t order, uint64_t *mfn);
 int emb_decrease(struct emb_machine *m, struct emb_domain *d, uint64_t gmfn);
+/* 2^order frames from an aligned one on, where all are the domain's, whole and nobody else's; false: nothing was done, give them one by one. PV. */
+bool emb_decrease_extent(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order);
 int emb_populate(struct emb_machine *m, struct emb_domain *d, uint32_t node, uint32_t order, uint64_t gfn);
 int emb_add_to_physmap(struct emb_machine *m, struct emb_domain *d, uint64_t from, uint64_t to);
 int emb_exchange_probe(struct emb_machine *m, struct emb_domain *d, const uint64_t *mfns, size_t count);

@@ -47,6 +47,9 @@ static int one_extent(struct emb_hcall *h, unsigned cmd, const struct xen_memory
 {
     if (cmd == XENMEM_decrease_reservation) {
         int rc = 0;
+        if (emb_decrease_extent(h->m, h->d, *frame, r->extent_order)) {
+            return 0;
+        }
         for (uint64_t i = 0; rc == 0 && i < (1ull << r->extent_order); i++) {
             rc = emb_decrease(h->m, h->d, *frame + i);
         }

@@ -13,11 +13,32 @@
 
 #include <xen/xen.h>
 
-#define BATCH 256u
+#define BATCH 512u
+#define RUN_LEAST 8u                    /* entries that are worth one pass of their own */
 #define OPS 64u
 #define ALL_VCPUS UINT64_MAX
 
-static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val, struct emb_touched *touched)
+/* Adjacent entries of one L1 that a call has changed: noted together, for finding what they map is a search. */
+struct run { uint64_t mfn; uint32_t index, count; };
+
+static void run_note(struct emb_hcall *h, struct run *run, struct emb_touched *touched)
+{
+    if (run->count > 0) {
+        emb_direct_note(h->m, h->d, run->mfn, run->index, run->count, touched);
+    }
+    run->count = 0;
+}
+
+static void run_add(struct emb_hcall *h, struct run *run, uint64_t mfn, uint32_t index, struct emb_touched *touched)
+{
+    if (run->count == 0 || run->mfn != mfn || run->index + run->count != index) {
+        run_note(h, run, touched);
+        *run = (struct run){ .mfn = mfn, .index = index };
+    }
+    run->count++;
+}
+
+static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val, struct run *run, struct emb_touched *touched)
 {
     uint64_t cmd = ptr & 7, mfn = ptr >> FS_PAGE_SHIFT;
     if (cmd == MMU_MACHPHYS_UPDATE) {
@@ -38,13 +59,33 @@ static int update_one(struct emb_hcall *h, uint64_t ptr, uint64_t val, struct em
     }
     int rc = emb_mmu_update(h->m, h->d, ptr, val);
     if (rc == 0 && type == EMB_T_L1) {
-        emb_direct_note(h->m, h->d, mfn, index, touched);
+        run_add(h, run, mfn, index, touched);
     } else if (rc == 0 && type >= EMB_T_L2 && type <= EMB_T_L4) {
         emb_tlb_flush(h->d, ALL_VCPUS);
+        run_note(h, run, touched);
         emb_direct_show(h->m, h->d, touched);
         emb_direct_upper(h->m, h->d, (unsigned)type, mfn, index);
     }
     return rc;
+}
+
+/* How many of the list are clears of adjacent entries of one L1, done in one pass; 0: go on one by one. */
+static uint32_t clear_run(struct emb_hcall *h, const struct mmu_update *list, uint32_t n, struct run *before, struct emb_touched *touched)
+{
+    uint64_t mfn = list[0].ptr >> FS_PAGE_SHIFT;
+    uint32_t index = (uint32_t)(list[0].ptr & (FS_PAGE_BYTES - 1)) / 8, run = 0;
+    if ((list[0].ptr & 7) != MMU_NORMAL_PT_UPDATE || !emb_is_ram(h->m, mfn)) {
+        return 0;
+    }
+    while (run < n && index + run < 512 && list[run].val == 0 && list[run].ptr == list[0].ptr + run * 8ull) {
+        run++;
+    }
+    if (run < RUN_LEAST || !emb_l1_clear(h->m, h->d, mfn, index, run)) {
+        return 0;
+    }
+    run_note(h, before, touched);
+    emb_direct_note(h->m, h->d, mfn, index, run, touched);
+    return run;
 }
 
 static int report_done(uint64_t at, uint32_t done, int rc)
@@ -56,17 +97,22 @@ static int report_done(uint64_t at, uint32_t done, int rc)
 long emb_hc_mmu_update(struct emb_hcall *h)
 {
     struct mmu_update list[BATCH];
-    struct emb_touched touched = { .count = 0 };
+    struct emb_touched touched;
+    struct run run = { .count = 0 };
     uint32_t count = (uint32_t)h->a[1], done = 0;
+    touched.count = 0;
     uint32_t foreign = (uint32_t)h->a[3];
     int rc = foreign >> 16 ? emb_self_only(h, (uint16_t)((foreign >> 16) - 1)) : 0;
     rc = rc ? rc : emb_self_only(h, (uint16_t)foreign);
     while (rc == 0 && done < count) {
         uint32_t n = count - done < BATCH ? count - done : BATCH, i = 0;
         rc = emb_from_guest(list, h->a[0] + done * sizeof(list[0]), n * sizeof(list[0]));
-        while (rc == 0 && i < n && (rc = update_one(h, list[i].ptr, list[i].val, &touched)) == 0) {
-            i++;
+        while (rc == 0 && i < n) {
+            uint32_t cleared = clear_run(h, &list[i], n - i, &run, &touched);
+            rc = cleared ? 0 : update_one(h, list[i].ptr, list[i].val, &run, &touched);
+            i += cleared ? cleared : rc == 0;
         }
+        run_note(h, &run, &touched);
         emb_direct_show(h->m, h->d, &touched);          /* I1 */
         done += i;
     }

@@ -119,9 +119,8 @@ static void scrub(struct emb_machine *m, uint64_t mfn)
     }
 }
 
-static void merge_in(struct emb_machine *m, struct emb_node *n, uint64_t mfn)
+static void merge_in(struct emb_machine *m, struct emb_node *n, uint64_t mfn, uint32_t order)
 {
-    uint32_t order = 0;
     while (order < EMB_MAX_ORDER) {
         uint64_t buddy = mfn ^ (1ull << order);
         if (buddy < n->start || buddy + (1ull << order) > n->end) {
@@ -150,9 +149,22 @@ void emb_heap_free(struct emb_machine *m, uint64_t mfn)
     *f = (struct emb_frame){ .state = offline ? EMB_S_OFFLINED : EMB_S_FREE, .flags = kept };
     scrub(m, mfn);
     if (!offline) {
-        merge_in(m, n, mfn);
+        merge_in(m, n, mfn, 0);
         n->free_pages++;
     }
+}
+
+void emb_heap_free_extent(struct emb_machine *m, uint64_t mfn, uint32_t order)
+{
+    struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
+    for (uint64_t i = 0; i < (1ull << order); i++) {
+        m->frames[mfn + i] = (struct emb_frame){ .state = EMB_S_FREE, .flags = EMB_F_WAS_OWNED };
+    }
+    for (uint64_t i = 0; i < (1ull << order) && !m->config.no_poison; i++) {
+        scrub(m, mfn + i);
+    }
+    merge_in(m, n, mfn, order);
+    n->free_pages += 1ull << order;
 }
 
 void emb_heap_take(struct emb_machine *m, uint64_t mfn)
@@ -179,7 +191,7 @@ bool emb_heap_online(struct emb_machine *m, uint64_t mfn)
     }
     f->state = EMB_S_FREE;
     struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
-    merge_in(m, n, mfn);
+    merge_in(m, n, mfn, 0);
     n->free_pages++;
     return true;
 }

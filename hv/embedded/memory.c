@@ -42,6 +42,27 @@ static void give_back(struct emb_machine *m, uint64_t mfn)
     emb_put_page(m, mfn);               /* the caller's */
 }
 
+bool emb_decrease_extent(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order)
+{
+    uint64_t pages = 1ull << order;
+    const uint16_t owner = (uint16_t)(emb_slot(m, d) + 1);
+    if (d->kind == HV_DOMAIN_HAP || d->dying || order == 0 || (mfn & (pages - 1)) != 0 || !emb_is_ram(m, mfn) || !emb_is_ram(m, mfn + pages - 1) ||
+        emb_node_of(m, mfn) != emb_node_of(m, mfn + pages - 1)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        const struct emb_frame *f = &m->frames[mfn + i];
+        if (f->owner != owner || f->count != 1 || f->type_count != 0 || f->state != EMB_S_INUSE ||
+            (f->flags & (uint8_t)~EMB_F_VALIDATED) != EMB_F_ALLOCATED) {
+            return false;
+        }
+    }
+    emb_list_unlink_run(m, d, mfn, pages);
+    d->tot_pages -= pages;
+    emb_heap_free_extent(m, mfn, order);
+    return true;
+}
+
 int emb_decrease(struct emb_machine *m, struct emb_domain *d, uint64_t gmfn)
 {
     uint64_t mfn = gmfn;

@@ -117,3 +117,28 @@ int emb_mmu_update(struct emb_machine *m, struct emb_domain *d, uint64_t ptr, ui
     emb_put_page(m, mfn);
     return rc;
 }
+
+bool emb_l1_clear(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t index, uint32_t count)
+{
+    const struct emb_frame *l1 = emb_frame_at(m, mfn);
+    if (l1->owner != emb_slot(m, d) + 1 || l1->count == 0 || l1->type_count == 0 || l1->type != EMB_T_L1 || !(l1->flags & EMB_F_VALIDATED)) {
+        return false;
+    }
+    uint64_t *table = emb_table(m, mfn);
+    for (uint32_t i = index; i < index + count; i++) {
+        uint64_t old = table[i];
+        table[i] = 0;
+        if (!(old & EMB_PTE_P)) {
+            continue;
+        }
+        struct emb_frame *f = emb_frame_at(m, emb_pte_mfn(old));
+        /* What emb_entry_put() does where these references are not the last ones. */
+        if ((old & EMB_PTE_RW) && f->type == EMB_T_WRITABLE && f->type_count > 0 && f->count > 1) {
+            f->type_count--;
+            f->count--;
+        } else {
+            emb_entry_put(m, EMB_T_L1, old);
+        }
+    }
+    return true;
+}

@@ -54,6 +54,34 @@ void emb_list_unlink(struct emb_machine *m, struct emb_domain *d, uint64_t mfn)
     f->next = f->prev = 0;
 }
 
+/* Frames that came together mostly lie together in the list, too. */
+void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages)
+{
+    bool chain = true;
+    for (uint64_t i = 0; i + 1 < pages && chain; i++) {
+        chain = m->frames[mfn + i].next == mfn + i + 2 && m->frames[mfn + i + 1].prev == mfn + i + 1;
+    }
+    for (uint64_t i = 0; i < pages && !chain; i++) {
+        emb_list_unlink(m, d, mfn + i);
+    }
+    if (!chain) {
+        return;
+    }
+    struct emb_frame *first = emb_frame_at(m, mfn), *last = emb_frame_at(m, mfn + pages - 1);
+    if (first->prev) {
+        m->frames[first->prev - 1].next = last->next;
+    } else {
+        ASSERT_CMP(d->list_head, ==, mfn + 1);
+        d->list_head = last->next;
+    }
+    if (last->next) {
+        m->frames[last->next - 1].prev = first->prev;
+    } else {
+        ASSERT_CMP(d->list_tail, ==, mfn + pages);
+        d->list_tail = first->prev;
+    }
+}
+
 int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order)
 {
     uint64_t pages = 1ull << order;

@@ -6,7 +6,7 @@
  *   I2  what fails half-way is put back: the page has its frame and its map again.
  * Lock order: none; the pages are nobody's.
  * Why extents: frames that lie together go back as one, so that the machine gets its 2 MiB blocks back.
- * Cost: one update a page to unmap, one call for each extent.
+ * Cost: one call that unmaps up to a block, one flush, one call for each extent.
  */
 #include <errno.h>
 
@@ -23,15 +23,48 @@ static uint64_t address(const void *p)
     return (uint64_t)(uintptr_t)p;
 }
 
-/* The direct map of one page: a frame, or nothing. */
-static bool map_page(struct guest_machine *g, uint64_t pfn, uint64_t mfn)
+/* The direct map of [pfn, pfn + pages), in one piece of at most 512: frames as the p2m says, or nothing. Tried until it is done: the entries
+ * and frames are ours, so the machine refuses only where a fault was injected. False: some of it may be done. */
+static bool map_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages, bool present)
 {
     uint64_t bits = ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY;
-    long rc = -EAGAIN;
+    struct mmu_update list[PAGEBLOCK_PAGES];
+    uint64_t done = 0;
+
+    while (done < pages) {
+        uint32_t slot, n = 0, now = 0;
+        pfn_t table;
+
+        if (!guest_walk(g, address(g->direct + (pfn + done) * FS_PAGE_BYTES), 1, &table, &slot)) {
+            return false;
+        }
+        for (; slot + n < ARCH_PT_SLOTS && done + n < pages; n++) {
+            uint64_t mfn = atomic_load_explicit(&g->p2m[pfn + done + n], memory_order_relaxed);
+
+            list[n] = (struct mmu_update){ .ptr = (arch_pfn_mfn(table).n << FS_PAGE_SHIFT) + (slot + n) * sizeof(uint64_t),
+                                           .val = present ? mfn << FS_PAGE_SHIFT | bits : 0 };
+        }
+        for (unsigned i = 0; i < GUEST_RETRIES && now < n; i++) {
+            uint32_t part = 0;
+
+            (void)guest_hypercall(g, arch_cpu_id(), __HYPERVISOR_mmu_update, address(&list[now]), n - now, address(&part), DOMID_SELF);
+            now += part < n - now ? part : n - now;
+        }
+        done += now;
+        if (now < n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* No CPU keeps a way to frames that are to go. */
+static bool flush(struct guest_machine *g)
+{
+    int rc = -EAGAIN;
 
     for (unsigned i = 0; i < GUEST_RETRIES && rc != 0; i++) {
-        rc = guest_hypercall(g, arch_cpu_id(), __HYPERVISOR_update_va_mapping, address(g->direct + pfn * FS_PAGE_BYTES),
-                             mfn == UINT64_MAX ? 0 : mfn << FS_PAGE_SHIFT | bits, UVMF_INVLPG | UVMF_ALL, 0);
+        rc = guest_mmuext(g, arch_cpu_id(), MMUEXT_TLB_FLUSH_ALL, 0, 0);
     }
     return rc == 0;
 }
@@ -72,7 +105,7 @@ static uint64_t give_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages
             break;
         }
         for (uint64_t i = 0; i < (1ull << order); i++) {
-            atomic_store(&g->p2m[pfn + done + i], UINT64_MAX);
+            atomic_store_explicit(&g->p2m[pfn + done + i], UINT64_MAX, memory_order_relaxed);
         }
         done += 1ull << order;
     }
@@ -82,23 +115,17 @@ static uint64_t give_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages
 static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
 {
     struct guest_machine *g = ctx;
-    uint64_t pages = 1ull << order, unmapped = 0, gone = 0;
+    uint64_t pages = 1ull << order, gone = 0;
     bool extent = is_extent(g, pfn.n, order);
 
-    while (unmapped < pages && map_page(g, pfn.n + unmapped, UINT64_MAX)) {
-        unmapped++;
-    }
-    if (unmapped == pages) {
+    if (map_pages(g, pfn.n, pages, false) && flush(g)) {
         gone = give_pages(g, pfn.n, pages, extent ? order : 0);
     }
     if (gone == pages) {
         g->machine_extents += extent && order > 0;
         return MM_OK;
     }
-    for (uint64_t i = gone; i < unmapped; i++) {                            /* I2 */
-        ASSERT(map_page(g, pfn.n + i, atomic_load(&g->p2m[pfn.n + i])));
-    }
-    for (uint64_t i = 0; i < gone; i++) {
+    for (uint64_t i = 0; i < gone; i++) {                                   /* I2 */
         uint64_t frame = pfn.n + i;
         long rc = 0;
 
@@ -107,8 +134,8 @@ static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
         }
         ASSERT_CMP(rc, ==, 1);          /* we gave it a moment ago and are below our limit */
         atomic_store(&g->p2m[pfn.n + i], frame);
-        ASSERT(map_page(g, pfn.n + i, frame));
     }
+    ASSERT(map_pages(g, pfn.n, pages, true));
     return MM_EAGAIN;
 }
 
@@ -133,9 +160,7 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
         ASSERT_CMP(give_pages(g, pfn.n, got, 0), ==, got);
         return MM_EAGAIN;
     }
-    for (uint64_t i = 0; i < pages; i++) {
-        ASSERT(map_page(g, pfn.n + i, atomic_load(&g->p2m[pfn.n + i])));
-    }
+    ASSERT(map_pages(g, pfn.n, pages, true));
     return MM_OK;
 }
 
