@@ -58,10 +58,11 @@ guest-kernel)
     ;;
 coop)
     KERNEL=kernel=$BUILD/guest/frameshift-guest.elf
-    boot tests/drill/coop.sh --nodes 1024,384,384,128 --env NODE_COUNT=3 --env "COOP_SAVE=${COOP_SAVE:-1}" \
-        --guest "coop1,pv,96,1,node=1,$KERNEL,cmdline=serve=0" --guest "pv1,pv,96,1,node=1,cmdline=$LOAD" \
-        --guest "plantbyte,pv,16,1,$KERNEL,load=none,cmdline=serve=8 plant=byte" \
-        --guest "plantframe,pv,16,1,$KERNEL,load=none,cmdline=serve=8 plant=frame"
+    boot tests/drill/coop.sh --nodes 1024,320,384,128 --env NODE_COUNT=3 --env "COOP_SAVE=${COOP_SAVE:-0}" \
+        --guest "coop1,pv,64,1,node=1,$KERNEL,cmdline=serve=0" --guest "pv1,pv,96,1,node=1,cmdline=$LOAD" \
+        --guest "plantclaim,pv,16,1,node=1,$KERNEL,load=none,cmdline=serve=0" \
+        --guest "plantbyte,pv,16,1,node=0,$KERNEL,load=none,cmdline=serve=8 plant=byte" \
+        --guest "plantframe,pv,16,1,node=0,$KERNEL,load=none,cmdline=serve=8 plant=frame"
     ;;
 *)
     echo "test.sh: no test \"$1\"" >&2
