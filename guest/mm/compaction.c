@@ -550,9 +550,34 @@ struct compact_result compact_all(struct mm *mm, enum compact_targets targets)
 
 /* ---- evacuation of a range ---- */
 
+static bool room_elsewhere(const struct mm *mm, const struct zone *z, unsigned order)
+{
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        if (&mm->zones[i] != z && mm->zones[i].kind != ZONE_DMA && zone_watermark_ok(&mm->zones[i], order, 1, WMARK_MIN, ZONE_MOVABLE, 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* As movable_target() while the zone stays above its min, then any other zone: a whole zone may be leaving, or a node. At last what the zone has
+ * left. The zone lock is let go while another zone is asked; the unit is ours either way. */
+static struct page *evacuation_target(void *ctx, struct zone *z, unsigned order)
+{
+    struct mm *mm = ctx;
+    struct page *p = zone_watermark_ok(z, order, 1, WMARK_MIN, ZONE_MOVABLE, 0) ? movable_target(ctx, z, order) : NULL;
+
+    if (p == NULL && room_elsewhere(mm, z, order)) {
+        spin_unlock(&z->lock);
+        p = alloc_pages_node(mm, z->node, __GFP_HIGHMEM | __GFP_MOVABLE, order);
+        spin_lock(&z->lock);
+    }
+    return p != NULL ? p : movable_target(ctx, z, order);
+}
+
 mm_status_t evacuate_range(struct mm *mm, pfn_t start, pfn_t end, struct compact_result *out)
 {
-    struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .until_order = MAX_ORDER };
+    struct empty_how how = { .target = evacuation_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .until_order = MAX_ORDER };
     mm_status_t worst = MM_OK;
 
     *out = (struct compact_result){ .blocks_made = 0 };

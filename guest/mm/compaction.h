@@ -62,7 +62,8 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
 struct compact_result compact_all(struct mm *mm, enum compact_targets targets);
 struct compact_result compact_node(struct mm *mm, uint32_t node, enum compact_targets targets);
 
-/* Move everything movable out of [start, end), which is isolated, into blocks outside of it.
+/* Move everything movable out of [start, end), which is isolated, into blocks outside of it: of the same zone while that stays
+ * above min, then of any other.
  * MM_OK: nothing movable is left. MM_EAGAIN: no room, or pages that are busy for the moment. Whole blocks may be used. */
 mm_status_t evacuate_range(struct mm *mm, pfn_t start, pfn_t end, struct compact_result *out) FS_MUST_CHECK;
 

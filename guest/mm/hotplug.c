@@ -153,11 +153,28 @@ static mm_status_t isolate_present(struct mm *mm, pfn_t start, pfn_t end, unsign
     return MM_OK;
 }
 
+/* Reclaim so many pages, from whichever zone has them; returns how many came. */
+static uint64_t reclaim_pages(struct mm *mm, uint64_t wanted)
+{
+    uint64_t total = 0, round = 1;
+
+    while (mm->hooks.reclaim != NULL && total < wanted && round > 0) {
+        round = 0;
+        for (uint32_t i = 0; i < mm->zone_count && total + round < wanted; i++) {
+            round += mm->hooks.reclaim(mm, &mm->zones[i], PAGEBLOCK_ORDER, GFP_HIGH_MOVABLE);
+        }
+        total += round;
+    }
+    return total;
+}
+
 static mm_status_t evacuate_present(struct mm *mm, pfn_t start, pfn_t end, struct hotplug_report *report)
 {
     mm_status_t status = MM_OK;
 
     for (unsigned tries = 0; tries < EVACUATE_TRIES; tries++) {
+        uint64_t failed = 0;
+
         status = MM_OK;
         for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
             struct compact_result r = { .blocks_made = 0 };
@@ -166,9 +183,10 @@ static mm_status_t evacuate_present(struct mm *mm, pfn_t start, pfn_t end, struc
                 status = MM_EAGAIN;
             }
             report->migrated_pages += r.migrated_pages;
+            failed += r.failed_pages;
         }
-        if (status == MM_OK || mm->hooks.reclaim == NULL
-            || mm->hooks.reclaim(mm, mm_block_zone(mm, pfn_block(start)), 0, GFP_HIGH_MOVABLE) == 0) {
+        /* Room for all that is left, and a little for those who allocate meanwhile. */
+        if (status == MM_OK || reclaim_pages(mm, failed + failed / 8) == 0) {
             break;
         }
     }

@@ -68,8 +68,11 @@ static mm_status_t config_check(const struct mm_config *c, struct node_span span
         s->pages += r->end.n - r->start.n;
         last = r->end.n;
     }
-    return MM_OK;
+    /* The lowest node has what the kernel was loaded into; and somewhere its pages have to be. */
+    return c->movable_nodes >> *nodes != 0 || c->movable_nodes & 1u ? MM_EINVAL : MM_OK;
 }
+
+static bool node_movable(const struct mm_config *c, uint32_t node) { return (c->movable_nodes >> node & 1u) != 0; }
 
 static void *boot_alloc(const struct mm_config *c, size_t bytes)
 {
@@ -175,14 +178,16 @@ static mm_status_t zone_init(struct mm *mm, const struct mm_config *c, enum zone
     return MM_OK;
 }
 
-/* Split a node into its zones: DMA at the bottom, MOVABLE at the top. */
+/* Split a node into its zones: DMA at the bottom, MOVABLE at the top. total: pages of the nodes that are not movable altogether */
 static mm_status_t node_init(struct mm *mm, const struct mm_config *c, uint32_t node, const struct node_span *s, uint64_t total)
 {
     uint64_t dma_end = c->dma_pages > s->start ? (c->dma_pages < s->end ? c->dma_pages : s->end) : s->start;
     uint64_t movable_start = s->end;
     mm_status_t status;
 
-    if (c->kernelcore_pages != 0 && c->kernelcore_pages < total) {
+    if (node_movable(c, node)) {
+        movable_start = dma_end;
+    } else if (c->kernelcore_pages != 0 && c->kernelcore_pages < total) {
         uint64_t core = block_align_up(c->kernelcore_pages * s->pages / total);
         movable_start = s->start + core < s->end ? s->start + core : s->end;
         movable_start = movable_start > dma_end ? movable_start : dma_end;
@@ -228,7 +233,7 @@ mm_status_t mm_init(struct mm *mm, const struct mm_config *c)
     mm_status_t status;
 
     *mm = (struct mm){ .cpus = c->cpus, .policy = c->policy, .movable_low = c->movable_low, .dma_pages = c->dma_pages,
-                       .kernelcore_pages = c->kernelcore_pages, .min_free_pages = c->min_free_pages,
+                       .kernelcore_pages = c->kernelcore_pages, .min_free_pages = c->min_free_pages, .movable_nodes = c->movable_nodes,
                        .pcp_batch = c->pcp_batch != 0 ? c->pcp_batch : 16, .pcp_high = c->pcp_high != 0 ? c->pcp_high : 48 };
     status = config_check(c, spans, &mm->node_count);
     if (status != MM_OK) {
@@ -243,7 +248,7 @@ mm_status_t mm_init(struct mm *mm, const struct mm_config *c)
         return MM_ENOMEM;
     }
     for (uint32_t n = 0; n < mm->node_count; n++) {
-        total += spans[n].pages;
+        total += node_movable(c, n) ? 0 : spans[n].pages;
     }
     for (uint32_t n = 0; n < mm->node_count; n++) {
         status = node_init(mm, c, n, &spans[n], total);

@@ -186,6 +186,7 @@ struct mm_config {
     size_t ram_count;
     uint64_t dma_pages;                             /* pfns below it form the DMA zone; 0: none. A multiple of a block */
     uint64_t kernelcore_pages;                      /* 0: no MOVABLE zone */
+    uint32_t movable_nodes;                         /* bit n: all of node n is a MOVABLE zone (what the DMA zone does not have of it) */
     uint64_t min_free_pages;                        /* 0: by the size of memory */
     unsigned cpus;
     uint32_t pcp_batch, pcp_high;                   /* 0: defaults */
@@ -212,6 +213,7 @@ struct mm {
     _Atomic uint32_t compaction_proactiveness;      /* 0 to 100: how early the background compacts without being asked; 0: never */
     uint32_t proactive_defer[MM_NODES_MAX];         /* kcompactd of the node: so many ticks are left out */
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
+    uint32_t movable_nodes;
     struct mm_hooks hooks;
     struct migrate_ops migrate;
     struct kmem_cache *caches;                      /* slab.c: every cache */
@@ -325,7 +327,8 @@ const char *zone_kind_name(enum zone_kind k);
 /* ---- zone.c ---- */
 
 /* Build nodes, zones, sections; every RAM page is PAGE_RESERVED, every other PAGE_HOLE.
- * MM_EINVAL: unsorted, empty or overlapping ranges, too many nodes or CPUs, a node that another one encloses;
+ * MM_EINVAL: unsorted, empty or overlapping ranges, too many nodes or CPUs, a node that another one encloses, no node that
+ * is not movable (kernel pages need one), a movable node that does not exist;
  * MM_ENOMEM: boot_alloc said no. */
 mm_status_t mm_init(struct mm *mm, const struct mm_config *config) FS_MUST_CHECK;
 /* Give [start, end) of PAGE_RESERVED pages to the allocator; returns how many pages (others are left alone). */

@@ -1,0 +1,79 @@
+/*
+ * aged.c - building a system and letting it run for a while.
+ *
+ * Owns: struct aged; the two sizes.
+ * Invariants: I1  the same configuration gives the same system, page by page.
+ * Lock order: none.
+ * Why: every situation begins on its own system, so that none finds what another one left.
+ * Cost: the short size takes about a second, the usual one ten.
+ */
+#include "situations.h"
+#include "../../guest/mm/page_alloc.h"
+
+const char *situation_text(unsigned number)
+{
+    static const char *const texts[] = {
+        "bad", "order-3 atomic allocations under pressure", "the huge page pool grows on an aged system", "a section is offlined",
+        "a DIMM's worth of sections is offlined", "a node is offlined",
+    };
+    return texts[number <= SITUATIONS ? number : 0];
+}
+
+struct aged_config aged_short(uint64_t seed)
+{
+    return (struct aged_config){
+        .site = { .nodes = 2, .node_sections = 2, .boot_pages = 2000, .cpus = 4, .swap_slots = 65536, .policy = CLAIM_CLEAR_FIRST },
+        .ager = { .tasks = 2, .task_pages = 1024, .kinds = WORKLOAD_ALL, .long_permille = 80, .files = 4000, .grow_events = 16000,
+                  .frames_stay = true },
+        .seed = seed, .events = 16000,
+    };
+}
+
+struct aged_config aged_usual(uint64_t seed)
+{
+    struct aged_config c = aged_short(seed);
+
+    c.site.nodes = 4;
+    c.site.node_sections = 4;
+    c.site.cpus = 8;
+    c.site.boot_pages = 6000;
+    c.site.swap_slots = 262144;
+    c.ager.tasks = 4;
+    c.ager.task_pages = 2048;
+    c.ager.files = 16000;
+    c.events = c.ager.grow_events = 120000;
+    return c;
+}
+
+bool aged_make(struct aged *a, const struct aged_config *config)
+{
+    *a = (struct aged){ .config = *config };
+    if (!site_open(&a->site, &config->site, config->seed)) {
+        return false;
+    }
+    if (!ager_init(&a->ager, &a->site, &config->ager)) {
+        fprintf(stderr, "no memory for the tasks of this system\n");
+        return false;
+    }
+    ager_fill(&a->ager);
+    ager_run(&a->ager, config->events);
+    mm_drain(a->site.mm);
+    census_all(a->site.mm, &a->before);
+    return true;
+}
+
+uint64_t aged_check(struct aged *a)
+{
+    a->faults = a->site.fsck(&a->site, stderr) + a->faults;
+    return a->faults + ager_verify(&a->ager);
+}
+
+uint64_t aged_end(struct aged *a)
+{
+    uint64_t faults;
+
+    (void)aged_check(a);
+    ager_end(&a->ager);
+    faults = a->faults + a->ager.wrong + a->ager.files.wrong;
+    return faults + site_close(&a->site);
+}
