@@ -110,7 +110,7 @@ $(BUILD)/bench/alloc: $(BUILD)/obj/tests/bench/alloc.o
 
 # The five situations of thread 000, the comparison of thread 004, the seed tests of thread 002 (tests/situations).
 GUEST_SITUATION_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/situations/*.c))
-GUEST_SITUATION_PARTS := $(filter-out %/main.o,$(GUEST_SITUATION_OBJ))
+GUEST_SITUATION_PARTS := $(filter-out %/main.o %/report.o %/tables.o,$(GUEST_SITUATION_OBJ))
 GUEST_SITUATION_WRAP := -Wl,--wrap=alloc_pages,--wrap=alloc_pages_node
 GUEST_BENCHES += $(BUILD)/bench/situations
 all: $(BUILD)/bench/situations
@@ -122,6 +122,11 @@ $(BUILD)/obj/tests/situations/%.o: tests/situations/%.c Makefile guest/guest.mk
 $(BUILD)/bench/situations: $(GUEST_SITUATION_OBJ) $(GUEST_HOSTED_OBJ) $(BUILD)/libguest.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) $(GUEST_SITUATION_WRAP) -o $@ $^ -ljansson -lpthread
+
+$(addprefix $(BUILD)/tests/guest/test_situations,_weak _tables) $(BUILD)/tests/guest/test_situations: $(BUILD)/tests/guest/%: $(BUILD)/obj/tests/guest/%.o \
+    $(GUEST_SITUATION_PARTS) $(GUEST_HOSTED_OBJ) $(BUILD)/libguest.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) $(GUEST_SITUATION_WRAP) -o $@ $^ -lcmocka -lpthread
 
 # The core once more, position-independent, as a subject of the speed driver.
 GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)

@@ -6,7 +6,8 @@
 
 #include "compaction.h"
 
-/* Where a unit may go; NULL: no room. Returns PAGE_NONE with refs 0. Called with the zone lock held. */
+/* Where a unit may go; NULL: no room. Returns a unit that nobody else knows (PAGE_NONE with refs 0, or just allocated). Called with the zone
+ * lock held, which it may let go meanwhile. */
 typedef struct page *(*target_fn)(void *ctx, struct zone *z, unsigned order);
 
 struct empty_how {

@@ -8,7 +8,7 @@
  * Cost: the short size takes about a second, the usual one ten.
  */
 #include "situations.h"
-#include "../../guest/mm/page_alloc.h"
+#include "../../guest/mm/hugetlb.h"
 
 const char *situation_text(unsigned number)
 {
@@ -19,30 +19,48 @@ const char *situation_text(unsigned number)
     return texts[number <= SITUATIONS ? number : 0];
 }
 
-struct aged_config aged_short(uint64_t seed)
+static struct aged_config small_system(uint64_t seed)
 {
     return (struct aged_config){
         .site = { .nodes = 2, .node_sections = 2, .boot_pages = 2000, .cpus = 4, .swap_slots = 65536, .policy = CLAIM_CLEAR_FIRST },
-        .ager = { .tasks = 2, .task_pages = 1024, .kinds = WORKLOAD_ALL, .long_permille = 80, .files = 4000, .grow_events = 16000,
+        .ager = { .tasks = 2, .task_pages = 1024, .kinds = WORKLOAD_ALL, .long_permille = 80, .files = 4000, .grow_events = 12000,
                   .frames_stay = true },
-        .seed = seed, .events = 16000,
+        .seed = seed, .events = 12000,
     };
 }
 
-struct aged_config aged_usual(uint64_t seed)
+struct aged_config aged_for(unsigned situation, uint64_t seed, bool small)
 {
-    struct aged_config c = aged_short(seed);
+    struct aged_config c = small_system(seed);
 
-    c.site.nodes = 4;
-    c.site.node_sections = 4;
-    c.site.cpus = 8;
-    c.site.boot_pages = 6000;
-    c.site.swap_slots = 262144;
-    c.ager.tasks = 4;
-    c.ager.task_pages = 2048;
-    c.ager.files = 16000;
-    c.events = c.ager.grow_events = 120000;
+    if (!small) {
+        c.site.nodes = 4;
+        c.site.node_sections = 4;
+        c.site.cpus = 8;
+        c.site.boot_pages = 6000;
+        c.site.swap_slots = 262144;
+        c.ager.tasks = 4;
+        c.ager.task_pages = 2048;
+        c.ager.files = 16000;
+        c.events = c.ager.grow_events = 60000;
+    }
+    if (situation >= 3) {
+        c.ager.kinds = WORKLOAD_ALL & ~(1u << WORKLOAD_HUGE);
+        c.pool_permille = 20;
+    }
     return c;
+}
+
+static void fill_pool(struct aged *a)
+{
+    uint64_t pages = 0;
+
+    for (uint32_t z = 0; z < a->site.mm->zone_count; z++) {
+        pages += a->site.mm->zones[z].managed_pages;
+    }
+    if (!a->config.site.alike && !a->config.site.lumpy) {
+        (void)hugetlb_set_pool(a->site.vm, HUGETLB_ALL_NODES, pages * a->config.pool_permille / 1000 / PAGEBLOCK_PAGES);
+    }
 }
 
 bool aged_make(struct aged *a, const struct aged_config *config)
@@ -57,6 +75,7 @@ bool aged_make(struct aged *a, const struct aged_config *config)
     }
     ager_fill(&a->ager);
     ager_run(&a->ager, config->events);
+    fill_pool(a);
     mm_drain(a->site.mm);
     census_all(a->site.mm, &a->before);
     return true;
@@ -74,6 +93,7 @@ uint64_t aged_end(struct aged *a)
 
     (void)aged_check(a);
     ager_end(&a->ager);
+    (void)hugetlb_set_pool(a->site.vm, HUGETLB_ALL_NODES, 0);
     faults = a->faults + a->ager.wrong + a->ager.files.wrong;
     return faults + site_close(&a->site);
 }

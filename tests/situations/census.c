@@ -31,10 +31,11 @@ const char *stays_text(enum stays why)
 }
 
 /* The allocator's word for a page's type is not enough where every request says it is movable (site.h: alike): who can move has a mapping, or
- * waits on a list of reclaim. */
+ * waits on a list of reclaim, or in the pool of huge pages. */
 static bool can_leave(const struct page *p)
 {
-    return page_may_move(p) && !page_test(p, PG_SLAB | PG_TABLE) && (page_test(p, PG_LRU | PG_ANON | PG_SWAPCACHE | PG_ISOLATED) || p->mapping != NULL);
+    return page_may_move(p) && !page_test(p, PG_SLAB | PG_TABLE)
+           && (page_test(p, PG_LRU | PG_ANON | PG_SWAPCACHE | PG_ISOLATED | PG_HUGE) || p->mapping != NULL);
 }
 
 static enum stays reason(const struct page *p)

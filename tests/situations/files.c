@@ -280,19 +280,36 @@ void files_sync(struct files *f, uint32_t slot)
     }
 }
 
-bool files_create(struct files *f, uint32_t slot, uint32_t pages)
+bool files_begin(struct files *f, uint32_t slot, uint32_t pages)
 {
     struct file *file = &f->file[slot];
+    bool went;
 
-    *file = (struct file){ .pages = pages, .busy = 1, .key = site_random(f->site, UINT64_MAX) | 1, .version = calloc(pages, 1),
+    *file = (struct file){ .exists = true, .pages = pages, .busy = 1, .key = site_random(f->site, UINT64_MAX) | 1, .version = calloc(pages, 1),
                            .stored = calloc(pages, 1) };
-    if (file->version == NULL || file->stored == NULL || !bring(f, slot)) {
-        file->exists = true;
-        file->busy = 0;
+    went = file->version != NULL && file->stored != NULL && bring(f, slot);
+    file->busy = 0;
+    if (!went) {
         files_delete(f, slot);
+    }
+    return went;
+}
+
+void files_look_up(struct files *f, uint32_t slot)
+{
+    if (f->file[slot].exists) {
+        f->file[slot].busy++;
+        (void)bring(f, slot);
+        f->file[slot].busy--;
+    }
+}
+
+bool files_create(struct files *f, uint32_t slot, uint32_t pages)
+{
+    if (!files_begin(f, slot, pages)) {
         return false;
     }
-    file->exists = true;
+    f->file[slot].busy++;
     for (uint32_t i = 0; i < pages; i++) {
         files_write(f, slot, i);
         if (i % 32 == 31) {
@@ -300,7 +317,7 @@ bool files_create(struct files *f, uint32_t slot, uint32_t pages)
         }
     }
     files_sync(f, slot);
-    file->busy--;
+    f->file[slot].busy--;
     return true;
 }
 

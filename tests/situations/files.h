@@ -34,6 +34,10 @@ bool files_init(struct files *f, struct site *s, uint32_t capacity);
 /* A new file in an empty slot, written page by page into the page cache (dirty). MM_ENOMEM: not even its inode; it does not exist then.
  * Fewer pages than wanted where the page cache is refused. */
 bool files_create(struct files *f, uint32_t slot, uint32_t pages);
+/* The same without its pages: versions are all 0 until files_write(). */
+bool files_begin(struct files *f, uint32_t slot, uint32_t pages);
+/* Its inode and dentry are brought into memory, as by somebody who lists directories. */
+void files_look_up(struct files *f, uint32_t slot);
 void files_delete(struct files *f, uint32_t slot);
 /* Read and verify a page, or write it anew. Nothing where memory is refused. */
 void files_read(struct files *f, uint32_t slot, uint32_t index);

@@ -52,6 +52,9 @@ bool site_open(struct site *s, const struct site_config *config, uint64_t seed);
 /* pre: everything is given back; returns pages that are in use all the same, and other faults. */
 uint64_t site_close(struct site *s);
 
+/* Frees a site that site_open() refused. */
+void site_abandon(struct site *s);
+
 /* A random number below n, and another CPU at random. */
 uint64_t site_random(struct site *s, uint64_t n);
 void site_any_cpu(struct site *s);

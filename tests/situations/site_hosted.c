@@ -6,8 +6,9 @@
  *   I1  gone has a bit for each page that was given and not taken again; giving twice, or taking what was not given, is a host fault.
  *   I2  a page that is given is overwritten: nobody has anything to look for there.
  * Lock order: none; one thread.
- * Why: the two baselines need no code in the core.  "alike": the allocator's two entries are wrapped (--wrap) and every request
- *   asks for the same type, so all of memory is one list.  "lumpy": the hooks of compaction are taken away, and direct reclaim of a high order frees the block of the oldest page.
+ * Why: the two baselines need no code in the core.  "alike": the allocator's two entries are wrapped (--wrap) and every request asks for
+ *   the same type, so all of memory is one list.  "lumpy": the hooks of compaction are taken away, and direct reclaim of a high order
+ *   frees the block of the oldest page.
  * Cost: 68 bytes a page at once; pages when they are touched.
  */
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "site.h"
 #include "../../guest/arch/hosted/arch_hosted.h"
 #include "../../guest/mm/cache_fsck.h"
+#include "../../guest/mm/hugetlb.h"
 #include "../../guest/mm/migrate.h"
 #include "../../guest/mm/mm_fsck.h"
 #include "../../guest/mm/pcp.h"
@@ -32,6 +34,7 @@ struct hosted {
     struct lru lru;
     struct pagecache pagecache;
     struct swap swap;
+    struct hugetlb hugetlb;
     void **boot;
     size_t boot_count;
     unsigned char *memory, *swap_bytes;
@@ -267,6 +270,7 @@ static mm_status_t build_vm(struct hosted *h, const struct site_config *c)
         status = swap_add_area(&h->swap, c->swap_slots, &swap_ops, h);
     }
     vm_install_migrate(&h->vm);
+    hugetlb_init(&h->hugetlb, &h->vm);
     reclaim_init(&h->vm);
     if (c->lumpy || c->alike) {
         h->mm.hooks.compact = NULL;
@@ -329,21 +333,18 @@ static void drop_swap_cache(struct hosted *h)
     }
 }
 
-uint64_t site_close(struct site *s)
+void site_abandon(struct site *s)
 {
     struct hosted *h = s->impl;
-    uint64_t faults = s->fsck(s, stderr), free_now;
 
-    drop_swap_cache(h);
-    swap_destroy(&h->swap);
-    pagecache_destroy(&h->pagecache);
-    vm_destroy(&h->vm);
-    mm_drain(&h->mm);
-    free_now = mm_free_pages(&h->mm);
-    faults += free_now > h->free_at_start ? free_now - h->free_at_start : h->free_at_start - free_now;
     arch_hosted_set_memory(NULL, 0);
     all_alike = false;
-    (void)munmap(h->memory, h->pages * FS_PAGE_BYTES);
+    if (h == NULL) {
+        return;
+    }
+    if (h->memory != NULL) {
+        (void)munmap(h->memory, h->pages * FS_PAGE_BYTES);
+    }
     if (h->swap_bytes != NULL) {
         (void)munmap(h->swap_bytes, s->config.swap_slots * (size_t)FS_PAGE_BYTES);
     }
@@ -354,5 +355,21 @@ uint64_t site_close(struct site *s)
     free(h->gone);
     free(h);
     s->impl = NULL;
+}
+
+uint64_t site_close(struct site *s)
+{
+    struct hosted *h = s->impl;
+    uint64_t faults = s->fsck(s, stderr), free_now;
+
+    drop_swap_cache(h);
+    hugetlb_destroy(&h->hugetlb);
+    swap_destroy(&h->swap);
+    pagecache_destroy(&h->pagecache);
+    vm_destroy(&h->vm);
+    mm_drain(&h->mm);
+    free_now = mm_free_pages(&h->mm);
+    faults += free_now > h->free_at_start ? free_now - h->free_at_start : h->free_at_start - free_now;
+    site_abandon(s);
     return faults;
 }

@@ -28,11 +28,11 @@ struct aged_config {
     struct site_config site;
     struct ager_config ager;
     uint64_t seed, events;
-    bool no_isolation;              /* planted: ranges are emptied without being isolated first */
+    uint32_t pool_permille;         /* of memory: free pages of the huge page pool, which have to leave like others */
 };
-/* Sizes: the one of `make test`, and the usual one. */
-struct aged_config aged_short(uint64_t seed);
-struct aged_config aged_usual(uint64_t seed);
+/* A system for a situation, in the size of `make test`, or in the usual one. Huge pages that a task keeps in place are in the mix of
+ * situations 1 and 2; in the others the pool has some instead. */
+struct aged_config aged_for(unsigned situation, uint64_t seed, bool small);
 
 struct aged {
     struct aged_config config;
@@ -40,6 +40,7 @@ struct aged {
     struct ager ager;
     struct census before;           /* when ageing was over */
     uint64_t faults;                /* fsck and bytes, up to now */
+    bool isolation_undone;          /* planted by a test: what is left of a range that left is not kept isolated */
 };
 /* A site that has been running. False: it could not be built (said on stderr). */
 bool aged_make(struct aged *a, const struct aged_config *config);
@@ -76,12 +77,14 @@ struct atomic_result {
     uint64_t free_least, free_most;                     /* pages, at the bursts */
     uint64_t faults;
 };
+#define ATOMIC_BURSTS 400u
 void situation_atomic(struct aged *a, uint64_t bursts, struct atomic_result *out);
 void judge_atomic(const struct atomic_result *r, struct verdict *v);
 
 /* ---- 2, and the first test of thread 002 ---- */
 
 #define HUGE_STEP_COUNT 20u
+#define HUGE_MISSES 3u
 struct huge_step { uint64_t wanted, got, moved, reclaimed, compact_runs; struct series ns; };
 struct huge_result {
     uint64_t total_pages, attempted, got;
@@ -93,7 +96,8 @@ struct huge_result {
     uint64_t recounted;                                 /* the pool's pages in the memmap */
     uint64_t faults;
 };
-void situation_huge(struct aged *a, struct huge_result *out);
+/* misses: steps that may be missed before it is over (the traces' baseline: 3). */
+void situation_huge(struct aged *a, unsigned misses, struct huge_result *out);
 void judge_huge(const struct huge_result *r, struct verdict *v);
 
 /* ---- 3, 4, 5 ---- */
@@ -113,6 +117,7 @@ struct leave_result {
     unsigned situation;
     uint32_t count, gone, residual, failed;             /* ranges: gone: nothing is left in them */
     uint32_t movable_stayed;                            /* ranges with a page that could have left */
+    uint32_t came;                                      /* ranges that got pages while they were away */
     uint32_t miscounted;                                /* given + residual is not the range, or more stays than before */
     uint64_t ranges_with_fixed;                         /* before, each by itself */
     uint64_t residual_pages;
