@@ -45,7 +45,7 @@ struct aged_config aged_for(unsigned situation, uint64_t seed, bool small)
         c.events = c.ager.grow_events = 60000;
     }
     if (situation >= 3) {
-        c.ager.kinds = WORKLOAD_ALL & ~(1u << WORKLOAD_HUGE);
+        c.ager.kinds = WORKLOAD_ALL & ~(1u << WORKLOAD_HUGE | 1u << WORKLOAD_POLICY);
         c.pool_permille = 20;
     }
     return c;

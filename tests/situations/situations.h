@@ -30,8 +30,8 @@ struct aged_config {
     uint64_t seed, events;
     uint32_t pool_permille;         /* of memory: free pages of the huge page pool, which have to leave like others */
 };
-/* A system for a situation, in the size of `make test`, or in the usual one. Huge pages that a task keeps in place are in the mix of
- * situations 1 and 2; in the others the pool has some instead. */
+/* A system for a situation, in the size of `make test`, or in the usual one. Huge pages that a task keeps in place, and tasks whose memory is
+ * bound to nodes, are in the mix of situations 1 and 2; in the others the pool has some instead, and no node is promised while nodes leave. */
 struct aged_config aged_for(unsigned situation, uint64_t seed, bool small);
 
 struct aged {
