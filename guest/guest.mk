@@ -87,7 +87,7 @@ guest-symbols: $(GUEST_CORE_OBJ)
 
 # Benches: each tests/bench/NAME.c of this list is a program, the rest are their parts.
 GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so
-GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay after world figures pagetrace pagekinds compressed)
+GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay report linux_baseline after world figures pagetrace pagekinds compressed)
 all: $(GUEST_BENCHES)
 bench: $(GUEST_BENCHES)
 
@@ -99,8 +99,8 @@ $(BUILD)/bench/replay: $(GUEST_REPLAY_OBJ) $(GUEST_HOSTED_OBJ) $(BUILD)/libguest
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ -lzstd -ljansson -lpthread
 
-GUEST_REPLAY_PARTS := $(filter-out %/replay.o,$(GUEST_REPLAY_OBJ))
-$(BUILD)/tests/guest/test_pagetrace: $(BUILD)/obj/tests/guest/test_pagetrace.o $(GUEST_REPLAY_PARTS) $(GUEST_HOSTED_OBJ) $(GUEST_TEST_LIBS)
+GUEST_REPLAY_PARTS := $(filter-out %/replay.o %/report.o %/linux_baseline.o,$(GUEST_REPLAY_OBJ))
+$(BUILD)/tests/guest/test_pagetrace $(BUILD)/tests/guest/test_replay_loads: $(BUILD)/tests/guest/%: $(BUILD)/obj/tests/guest/%.o $(GUEST_REPLAY_PARTS) $(GUEST_HOSTED_OBJ) $(GUEST_TEST_LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $(filter %.o,$^) -Wl,--start-group $(GUEST_TEST_LIBS) -Wl,--end-group $(GUEST_TEST_WRAP) -lcmocka -lzstd -ljansson -lpthread
 

@@ -147,6 +147,50 @@ bool trial_compact(struct world *w, unsigned targets, struct compact_trial *out)
     return true;
 }
 
+/* ---- the kernel's holes as a loan ---- */
+
+static uint64_t polluting_fallbacks(const struct mm *mm)
+{
+    return mm_counter(mm, ZC_fallback_fragmenting) - mm_counter(mm, ZC_fallback_kernel) - mm_counter(mm, ZC_fallback_tenant);
+}
+
+static void do_loan(struct world *w, const void *argument, void *result)
+{
+    const bool *compact = argument;
+    struct loan_trial *out = result;
+    struct block_figures f;
+    uint64_t polluting = polluting_fallbacks(&w->mm), migrated, spare = 0;
+
+    figures_blocks(&w->mm, &f);
+    *out = (struct loan_trial){ .blocks_before = f.with_non_movable };
+    if (*compact) {
+        (void)compact_all(&w->mm, TARGET_DEFAULT);
+    }
+    migrated = w->migrated;
+    for (uint32_t z = 0; z < w->mm.zone_count; z++) {
+        uint64_t free = zone_free_pages(&w->mm.zones[z]), high = w->mm.zones[z].watermark[WMARK_HIGH];
+
+        spare += free > high ? free - high : 0;
+    }
+    out->pages = spare < f.kernel_blocks_free ? spare : f.kernel_blocks_free;           /* as much as its holes were */
+    for (uint64_t i = 0; i < out->pages; i++) {
+        out->failed += alloc_pages(&w->mm, i % 3 != 0 ? GFP_KERNEL : GFP_KERNEL | __GFP_RECLAIMABLE, 0) == NULL;
+        world_background(w);
+    }
+    mm_drain(&w->mm);
+    figures_blocks(&w->mm, &f);
+    out->blocks = f.with_non_movable;
+    out->polluted = f.polluted - f.polluted_boot;
+    out->polluting = polluting_fallbacks(&w->mm) - polluting;
+    out->migrated = w->migrated - migrated;
+    out->faults = world_check(w);
+}
+
+bool trial_loan(struct world *w, bool compact, struct loan_trial *out)
+{
+    return in_child(w, do_loan, &compact, out, sizeof(*out));
+}
+
 /* ---- huge pages ---- */
 
 /* Clean page cache, as the recording kernel's own flags tell it. */

@@ -23,6 +23,15 @@ struct compact_trial {
 #define TRIAL_BY_PFN 3u
 bool trial_compact(struct world *w, unsigned targets, struct compact_trial *out);
 
+/* After the end state, and explicit compaction or not, the kernel asks for pages, the background at work. */
+struct loan_trial {
+    uint64_t faults;
+    uint64_t pages, failed, polluting;  /* asked for; refused; those that went to a movable block */
+    uint64_t blocks_before, blocks, polluted;   /* with a non-movable page, before and after; with movable ones too (boot memory aside) */
+    uint64_t migrated;                  /* meanwhile */
+};
+bool trial_loan(struct world *w, bool compact, struct loan_trial *out);
+
 #define HUGE_STEPS 20
 struct huge_step { uint64_t wanted, got, migrated; uint64_t ns; };
 struct huge_trial {

@@ -126,6 +126,9 @@ bool world_init(struct world *w, const struct pagetrace *t, const struct world_o
     if (options->claim_window >= 0) {
         w->mm.claim_window = (uint32_t)options->claim_window;
     }
+    if (options->proactiveness >= 0) {
+        w->mm.compaction_proactiveness = (uint32_t)options->proactiveness;
+    }
     for (size_t i = 0; i <= t->init_count; i++) {
         uint64_t end = i < t->init_count ? t->init_runs[i].first_pfn : t->pfns;
 
@@ -283,6 +286,16 @@ static bool do_migrate(struct world *w, const struct trace_record *r)
     return true;
 }
 
+void world_background(struct world *w)
+{
+    if (w->woken) {
+        w->woken = false;
+        for (uint32_t i = 0; i < w->mm.zone_count; i++) {
+            (void)compaction_background(&w->mm, &w->mm.zones[i]);
+        }
+    }
+}
+
 bool world_step(struct world *w, const struct trace_record *r, char *error, size_t error_bytes)
 {
     bool ok = true;
@@ -307,10 +320,11 @@ bool world_step(struct world *w, const struct trace_record *r, char *error, size
     default:
         break;
     }
-    if (w->woken) {
-        w->woken = false;               /* the background thread gets its turn after the request */
-        for (uint32_t i = 0; i < w->mm.zone_count; i++) {
-            compaction_background(&w->mm, &w->mm.zones[i]);
+    world_background(w);                /* after the request */
+    if (r->time_us >= w->next_tick_us) {
+        w->next_tick_us = r->time_us + KCOMPACTD_TICK_NS / 1000;
+        for (uint32_t node = 0; node < w->mm.node_count; node++) {
+            (void)compaction_proactive(&w->mm, node);
         }
     }
     if (!ok) {

@@ -29,6 +29,7 @@ struct world_options {
     uint64_t kernelcore_pages;      /* 0: no MOVABLE zone */
     uint32_t pcp_batch, pcp_high;   /* 0: the allocator's defaults */
     int claim_window;               /* < 0: the default */
+    int proactiveness;              /* < 0: the default */
     uint64_t fsck_every;            /* records; 0: only at the end */
 };
 
@@ -44,11 +45,14 @@ struct world {
     /* figures of the replay */
     uint64_t allocs, frees, alloc_failed, below_watermark, migrated, live_peak, live_pages, free_least;
     bool woken;
+    uint64_t next_tick_us;          /* kcompactd looks at the scores */
 };
 
 bool world_init(struct world *w, const struct pagetrace *t, const struct world_options *options, char *error, size_t error_bytes) FS_MUST_CHECK;
 /* Do one record. */
 bool world_step(struct world *w, const struct trace_record *r, char *error, size_t error_bytes) FS_MUST_CHECK;
+/* The background threads get their turn, if they were woken. */
+void world_background(struct world *w);
 /* Number of mm_fsck() faults plus objects whose unit is not theirs. Prints them to stderr. */
 uint64_t world_check(struct world *w);
 /* Give every object its kind (from the frame that the trace left it in). */

@@ -103,7 +103,7 @@ static const char *write_file(const uint8_t *data, size_t bytes)
 /* Replay; 0: done (the world is the caller's to free), 1: refused with an error text. */
 static int run(const uint8_t *data, size_t bytes, struct world *w, char *error, size_t error_bytes)
 {
-    struct world_options options = { .policy = CLAIM_CLEAR_FIRST, .claim_window = -1 };
+    struct world_options options = { .policy = CLAIM_CLEAR_FIRST, .claim_window = -1, .proactiveness = -1 };
     const char *path = write_file(data, bytes);
     struct pagetrace t;
     struct trace_record r;
