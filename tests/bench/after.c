@@ -94,7 +94,8 @@ static uint64_t least_moves(const struct mm *mm, uint64_t blocks)
 
 static struct compact_result compact_by_pfn(struct mm *mm)
 {
-    struct compact_request request = { .order = COMPACT_BY_PFN, .targets = TARGET_MOVABLE, .blocks_wanted = UINT32_MAX, .mode = COMPACT_SYNC, .ignore_hints = true };
+    struct compact_request request = { .order = COMPACT_BY_PFN, .targets = TARGET_MOVABLE, .blocks_wanted = UINT32_MAX, .mode = COMPACT_SYNC,
+                                       .ignore_hints = true };
     struct compact_result sum = { .blocks_made = 0 };
 
     for (uint32_t i = 0; i < mm->zone_count; i++) {

@@ -181,7 +181,8 @@ static void test_targets(void **state)
         run_load(l, w, mix, seed, 160000);
         assert_int_equal(world_check(w), 0);
         figures_blocks(&w->mm, &f);
-        polluting = mm_counter(&w->mm, ZC_fallback_fragmenting) - mm_counter(&w->mm, ZC_fallback_kernel) - mm_counter(&w->mm, ZC_fallback_tenant);
+        polluting = mm_counter(&w->mm, ZC_fallback_fragmenting) - mm_counter(&w->mm, ZC_fallback_kernel)
+                    - mm_counter(&w->mm, ZC_fallback_tenant);
         assert_true(trial_compact(w, TARGET_DEFAULT, &compact));
         assert_true(trial_loan(w, true, &with));
         assert_true(trial_loan(w, false, &without));
