@@ -270,6 +270,47 @@ struct hv_recover_report {
 };
 fs_status_t hv_recover(struct hv *hv, struct hv_recover_report *out, struct fs_error *err) FS_MUST_CHECK;
 
+/* ---- a guest's memory as its own kernel sees it: guests that speak abi.h ---- */
+
+#define HV_ORDERS       11u
+#define HV_MIGRATETYPES 6u              /* unmovable, movable, reclaimable, accounted, highatomic, isolate */
+enum hv_zone_kind { HV_ZONE_DMA, HV_ZONE_NORMAL, HV_ZONE_MOVABLE, HV_ZONE_KINDS };
+struct hv_meminfo_zone {
+    uint32_t node;
+    enum hv_zone_kind kind;
+    uint64_t present_pages, managed_pages, free_pages, isolated_pages;
+    uint64_t watermark[3];              /* min, low, high */
+    uint64_t blocks[HV_MIGRATETYPES];   /* pageblocks of 2 MiB of each type */
+    uint64_t free_units[HV_MIGRATETYPES][HV_ORDERS];
+    uint32_t unusable[HV_ORDERS];       /* of what is free, the part that cannot serve the order: 0 to 1000 */
+    int32_t extfrag[HV_ORDERS];         /* why a request would fail: -1000 it would not, 0 memory is short, 1000 it lies in pieces */
+    uint32_t score;                     /* percent */
+};
+struct hv_meminfo_value {
+    char name[32];                      /* a-z, 0-9, _ */
+    uint64_t value;
+    uint64_t least, most;               /* of a setting */
+    bool action;                        /* of a setting: it does something and has no value */
+};
+struct hv_meminfo_want { const char *name; uint64_t value; };
+struct hv_meminfo_set { char name[32]; uint64_t before, after; };
+#define HV_MEMINFO_SETS_MAX 16u
+
+struct hv_meminfo {
+    uint16_t domid;
+    char name[HV_NAME_BYTES];
+    struct hv_meminfo_set sets[HV_MEMINFO_SETS_MAX];
+    size_t set_count;                   /* settings made */
+    struct hv_meminfo_zone *zones;
+    struct hv_meminfo_value *counters, *tunables;
+    size_t zone_count, counter_count, tunable_count;
+};
+/* Make the settings in their order, then read. FS_REFUSED: a name or value that the guest does not take; all are checked before the first
+ * is made.  FS_UNSUPPORTED: a guest that cannot be asked.  On failure out->sets says what was set. */
+fs_status_t hv_meminfo(struct hv *hv, const char *guest, const struct hv_meminfo_want *wants, size_t count, struct hv_meminfo *out,
+                       struct fs_error *err) FS_MUST_CHECK;
+void hv_meminfo_free(struct hv_meminfo *m);
+
 /* ---- drill ---- */
 
 /* A rehearsal on the machine inside this program: guests run and write, a DIMM is emptied, brought back, another is emptied; after each

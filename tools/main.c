@@ -43,6 +43,12 @@ static const struct verb verbs[] = {
       "Lets GUEST take again what it gave, up to --to SIZE and never beyond what it had before it was first shrunk.\n"
       "With that size its old limit is restored.",
       OPTS_SHRINK, 1, 1, verb_grow },
+    { "meminfo", "GUEST", "a guest's memory as its own kernel sees it, and its settings",
+      "Asks GUEST (name or domid) for its free lists by order and migratetype, how fragmented it is, its counters and settings,\n"
+      "in the shape of Linux's buddyinfo, pagetypeinfo, unusable_index, extfrag_index and vmstat. --set makes settings\n"
+      "first, all or none: extfrag_threshold, compaction_proactiveness, claim_policy and others; compact_memory=1 and\n"
+      "compact_node=N compact. For guests that speak abi.h (doc/ABI.md).",
+      OPTS_MEMINFO, 1, 1, verb_meminfo },
     { "fsck", "[DOMAIN]", "check that p2m, M2P, page types and owners agree",
       "Checks one domain (name or domid) or all of them; changes nothing. Without --pause a running guest\n"
       "may change tables while they are read, which can look like a fault.",

@@ -20,7 +20,7 @@
 enum option_id {
     OPT_JSON = 256, OPT_MACHINE, OPT_MAP, OPT_STATE_DIR, OPT_VERSION, OPT_VERIFY, OPT_EVICT, OPT_EVICT_DIR,
     OPT_MAX_BLACKOUT, OPT_MAX_PAUSE, OPT_SUSPEND_TIMEOUT, OPT_EXCLUDE, OPT_CRASH_AT, OPT_PAUSE, OPT_SEED, OPT_SEEDS, OPT_DIMMS, OPT_GUEST,
-    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML, OPT_TO,
+    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML, OPT_TO, OPT_SET,
     OPT_DEBUG = 'd', OPT_HELP = 'h', OPT_DRY_RUN = 'n', OPT_QUIET = 'q',
 };
 
@@ -49,6 +49,7 @@ static const struct option_spec {
     { "exclude", "DOMAIN", OPT_EXCLUDE, OPTS_EVACUATE, "leave this domain alone (name or domid; repeatable)" },
     { "crash-at", "N", OPT_CRASH_AT, OPTS_EVACUATE | OPTS_SHRINK, NULL },
     { "to", "SIZE", OPT_TO, OPTS_SHRINK, "the size to reach: 512M, 1G" },
+    { "set", "NAME=VALUE", OPT_SET, OPTS_MEMINFO, "make a setting of the guest's kernel first (repeatable)" },
     { "seed", "N", OPT_SEED, OPTS_DRILL, "what the guests look like and do; the same run for the same seed (1)" },
     { "seeds", "N", OPT_SEEDS, OPTS_DRILL, "so many drills, each with the next seed (1)" },
     { "dimms", "COUNTxMIB", OPT_DIMMS, OPTS_DRILL, "the machine's DIMMs (4x64)" },
@@ -237,6 +238,25 @@ static fs_status_t option_dimms(const char *text, struct tool_options *out, stru
     return s == FS_OK ? opts_number(x + 1, 16, 1u << 20, &out->dimm_mib, err) : s;
 }
 
+/* "extfrag_threshold=300" */
+static fs_status_t option_set(const char *text, struct tool_options *out, struct fs_error *err)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+    if (n == 0 || n >= sizeof(out->sets[0].name) || text[n] != '=') {
+        return fs_fail(err, FS_USAGE, "'%s' is not NAME=VALUE; write extfrag_threshold=300", text);
+    }
+    if (out->set_count == OPTS_SETS_MAX) {
+        return fs_fail(err, FS_USAGE, "more than %d settings", OPTS_SETS_MAX);
+    }
+    fs_status_t s = opts_number(text + n + 1, 0, UINT64_MAX / 2, &out->sets[out->set_count].value, err);
+    if (s == FS_OK) {
+        (void)snprintf(out->sets[out->set_count].name, sizeof(out->sets[0].name), "%.*s", (int)n, text);
+        out->set_count++;
+    }
+    return s;
+}
+
 static fs_status_t option_value(int id, const char *text, struct tool_options *out, struct fs_error *err)
 {
     uint64_t n = 0;
@@ -251,6 +271,7 @@ static fs_status_t option_value(int id, const char *text, struct tool_options *o
         s = opts_number(text, 1, UINT32_MAX, &n, err);
         out->crash_at = (uint32_t)n;
         return s;
+    case OPT_SET: return option_set(text, out, err);
     case OPT_TO: return opts_size(text, &out->to_pages, err);
     case OPT_SEEDS:
         s = opts_number(text, 1, 1000000, &n, err);

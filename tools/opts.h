@@ -20,6 +20,7 @@ struct tool;
 #define OPTS_FSCK     0x2u
 #define OPTS_DRILL    0x4u
 #define OPTS_SHRINK   0x8u
+#define OPTS_MEMINFO  0x10u
 
 struct verb {
     const char *name;
@@ -33,6 +34,7 @@ struct verb {
 
 #define OPTS_EXCLUDE_MAX 256
 #define OPTS_GUESTS_MAX 16
+#define OPTS_SETS_MAX 16
 
 struct tool_options {
     const struct verb *verb;        /* NULL where only --help or --version was asked */
@@ -48,6 +50,8 @@ struct tool_options {
     size_t exclude_count;
     uint32_t crash_at;
     uint64_t to_pages;              /* of OPTS_SHRINK, which must give it */
+    struct { char name[32]; uint64_t value; } sets[OPTS_SETS_MAX];     /* of OPTS_MEMINFO */
+    size_t set_count;
     bool machine_given, threads;
     uint64_t seed, dimm_mib, fail_call;     /* 0: not given */
     uint32_t seeds, dimms;

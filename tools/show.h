@@ -16,4 +16,7 @@ void show_fsck(FILE *f, const struct hv_fsck_report *r, size_t at_most);
 void show_shrink(FILE *f, const struct hv_shrink_report *r, bool quiet);
 void show_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status);
 
+/* A guest's memory: tables as in Linux's /proc; quiet: the settings made only. */
+void show_meminfo(FILE *f, const struct hv_meminfo *m, bool quiet);
+
 #endif

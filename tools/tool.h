@@ -53,5 +53,6 @@ fs_status_t verb_version(struct tool *tool);
 fs_status_t verb_drill(struct tool *tool);
 fs_status_t verb_shrink(struct tool *tool);
 fs_status_t verb_grow(struct tool *tool);
+fs_status_t verb_meminfo(struct tool *tool);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * coop.c - the guest's side of frameshift/abi.h: one request at a time.
  *
- * Layer: L5
+ * Layer: L7
  * Owns: the shared pages, the session, the export.
  * Invariants:
  *   I1  every word of a shared page is read once, into memory of our own, and checked there.
@@ -14,6 +14,7 @@
  */
 #include "coop.h"
 #include "compaction.h"
+#include "coop_table.h"
 #include "frameshift/assert.h"
 #include "page_alloc.h"
 #include "pageblock.h"
@@ -43,6 +44,7 @@ mm_status_t coop_init(struct coop *c, struct mm *mm, struct vm *vm, const struct
 
     __builtin_memset(c, 0, sizeof(*c));
     c->mm = mm;
+    c->vm = vm;
     c->hotplug = hotplug != NULL ? *hotplug : (struct hotplug_ops){ 0 };
     relocate_init(&c->relocate, mm, vm);
     c->control = shared_pages(mm, 0, &c->control_pfn);
@@ -66,7 +68,7 @@ mm_status_t coop_init(struct coop *c, struct mm *mm, struct vm *vm, const struct
     }
     c->control->magic = FS_ABI_MAGIC;
     c->control->version = FS_ABI_VERSION;
-    c->control->features = FS_ABI_FEATURE_SHRINK_VALUES;
+    c->control->features = FS_ABI_FEATURE_SHRINK_VALUES | FS_ABI_FEATURE_INFO;
     c->control->pfn_end = mm->end_pfn;
     c->control->block_pages = FS_ABI_BLOCK_PAGES;
     return MM_OK;
@@ -227,12 +229,26 @@ static enum fs_abi_status do_grow(struct coop *c, const struct fs_abi_request *q
     return answer_pages(a, q->argument[0], &r);
 }
 
+static enum fs_abi_status do_info(struct coop *c, unsigned slot, const struct fs_abi_request *q, struct fs_abi_response *a)
+{
+    return coop_table_page(c->mm, c->vm, q->argument[0], q->argument[1], c->list[slot], &a->count, &a->value[FS_ABI_INFO_TOTAL]);
+}
+
+static enum fs_abi_status do_tune(struct coop *c, unsigned slot, struct fs_abi_response *a)
+{
+    struct fs_abi_value wanted;
+
+    __builtin_memcpy(&wanted, c->list[slot], sizeof(wanted));                         /* I1 */
+    return coop_table_tune(c->mm, &wanted, a->value);
+}
+
 static bool request_valid(const struct fs_abi_request *q)
 {
     uint16_t flags = q->op == FS_ABI_QUERY ? FS_ABI_QUERY_EXPORT : q->op == FS_ABI_MOVE ? FS_ABI_MOVE_VERIFY : 0;
-    bool counted = q->op == FS_ABI_MOVE, argued = q->op == FS_ABI_COMPACT || q->op == FS_ABI_SHRINK || q->op == FS_ABI_GROW;
+    bool info = q->op == FS_ABI_INFO, argued = q->op == FS_ABI_COMPACT || q->op == FS_ABI_SHRINK || q->op == FS_ABI_GROW || info;
 
-    return (q->flags & ~flags) == 0 && q->reserved == 0 && q->argument[1] == 0 && (argued || q->argument[0] == 0) && (counted || q->count == 0);
+    return (q->flags & ~flags) == 0 && q->reserved == 0 && (info || q->argument[1] == 0) && (argued || q->argument[0] == 0)
+           && (q->op == FS_ABI_MOVE || q->count == (q->op == FS_ABI_TUNE));
 }
 
 static void serve(struct coop *c, uint32_t number)
@@ -245,7 +261,7 @@ static void serve(struct coop *c, uint32_t number)
     __builtin_memcpy(&q, &c->control->request[slot], sizeof(q));                      /* I1 */
     a.id = q.id;
     a.op = q.op;
-    if (q.op >= FS_ABI_QUERY && q.op <= FS_ABI_GROW && !request_valid(&q)) {
+    if (q.op >= FS_ABI_QUERY && q.op <= FS_ABI_TUNE && !request_valid(&q)) {
         s = FS_ABI_STATUS_INVALID;
     } else if (q.op == FS_ABI_QUERY) {
         s = do_query(c, &q, &a);
@@ -257,6 +273,10 @@ static void serve(struct coop *c, uint32_t number)
         s = do_shrink(c, &q, &a);
     } else if (q.op == FS_ABI_GROW) {
         s = do_grow(c, &q, &a);
+    } else if (q.op == FS_ABI_INFO) {
+        s = do_info(c, slot, &q, &a);
+    } else if (q.op == FS_ABI_TUNE) {
+        s = do_tune(c, slot, &a);
     }
     a.status = (uint16_t)s;
     c->requests++;

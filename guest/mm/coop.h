@@ -1,5 +1,5 @@
 /*
- * coop.h - the guest's side of frameshift/abi.h (Layer: L5).
+ * coop.h - the guest's side of frameshift/abi.h (Layer: L7).
  *
  * One caller at a time, on any CPU, with no lock held: a kernel thread that polls.
  */
@@ -14,6 +14,7 @@
 #define COOP_COUNTER_LIST(X) X(requests) X(sessions) X(invalid) X(broken) X(moved_free) X(moved_user) X(moved_kernel) X(moved_table) X(failed)
 struct coop {
     struct mm *mm;
+    struct vm *vm;                              /* NULL: none above the allocator */
     struct fs_abi_control *control;             /* in the direct map */
     struct fs_abi_move *list[FS_ABI_SLOTS];
     struct fs_abi_block *blocks;                /* the export */

@@ -206,8 +206,8 @@ struct mm {
     uint8_t cpu_node[ARCH_CPUS_MAX];
     unsigned cpus;
     uint32_t pcp_batch, pcp_high;                   /* of order 0; halved with each order */
-    uint32_t claim_window;                          /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
-    enum claim_policy policy;
+    _Atomic uint32_t claim_window;                  /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
+    _Atomic enum claim_policy policy;
     bool movable_low;
     _Atomic uint32_t extfrag_threshold;             /* compaction runs above this fragmentation index (1/1000), reclaim at or below it */
     _Atomic uint32_t compaction_proactiveness;      /* 0 to 100: how early the background compacts without being asked; 0: never */

@@ -34,7 +34,9 @@
     X(MOVE,    2)   /* same pfn, new machine frame, for each entry of the slot's list */                    \
     X(COMPACT, 3)   /* argument 0: whole pageblocks wanted, 0 as many as can be */                          \
     X(SHRINK,  4)   /* argument 0: pages that the guest shall give back, whole pageblocks where it can */   \
-    X(GROW,    5)   /* argument 0: pages that the guest shall take again of what it gave */
+    X(GROW,    5)   /* argument 0: pages that the guest shall take again of what it gave */                  \
+    X(INFO,    6)   /* with FS_ABI_FEATURE_INFO. argument 0: enum fs_abi_table, 1: its first entry wanted; the guest fills the list page */ \
+    X(TUNE,    7)   /* with FS_ABI_FEATURE_INFO: set the tunable that the list page names */
 enum fs_abi_op {
 #define X(name, number) FS_ABI_##name = number,
     FS_ABI_OP_LIST(X)
@@ -85,6 +87,55 @@ _Static_assert(sizeof(struct fs_abi_move) * FS_ABI_LIST_MAX == 4096, "a list is 
 
 #define FS_ABI_FEATURE_SHRINK_VALUES 0x1u   /* SHRINK and GROW tell enum fs_abi_shrink_value, QUERY tells SHRINK_PAGES */
 
+#define FS_ABI_FEATURE_INFO          0x2u   /* INFO and TUNE are served */
+
+/* INFO: what the list page holds afterwards, answer.count entries of the table from the first one wanted on (as many as fit a page);
+ * value[FS_ABI_INFO_TOTAL] says how many the table has. A page of numbers that belong together as well as an unlocked look allows. */
+#define FS_ABI_TABLE_LIST(X)                                                  \
+    X(COUNTERS, 1)  /* struct fs_abi_value: counts (nr_...) and counters */   \
+    X(ZONES,    2)  /* struct fs_abi_zone */                                  \
+    X(TUNABLES, 3)  /* struct fs_abi_value, with limits */
+enum fs_abi_table {
+#define X(name, number) FS_ABI_TABLE_##name = number,
+    FS_ABI_TABLE_LIST(X)
+#undef X
+};
+#define FS_ABI_INFO_TOTAL 0u
+
+#define FS_ABI_NAME_BYTES 32u
+#define FS_ABI_VALUE_ACTION 0x1u    /* of a tunable: setting it does something; it has no value to read */
+/* An entry of COUNTERS or TUNABLES; for TUNE, entry 0 of the list page is what to set: name and value, the rest 0. */
+struct fs_abi_value {
+    char name[FS_ABI_NAME_BYTES];   /* a-z, 0-9, _; ends with a 0, the rest 0 */
+    uint64_t value;
+    uint64_t least, most;           /* of a tunable: what it may be set to */
+    uint32_t flags;
+    uint32_t reserved;              /* 0 */
+};
+#define FS_ABI_VALUES_PER_PAGE 64u
+_Static_assert(sizeof(struct fs_abi_value) * FS_ABI_VALUES_PER_PAGE == 4096, "values fill a page");
+
+#define FS_ABI_ORDERS 11u           /* 0 to 10 */
+#define FS_ABI_TYPES  6u            /* migratetypes: unmovable, movable, reclaimable, accounted, highatomic, isolate */
+struct fs_abi_zone {
+    uint32_t node, kind;            /* kind: 0 DMA, 1 Normal, 2 Movable */
+    uint64_t present_pages, managed_pages, free_pages, isolated_pages;
+    uint64_t watermark[3];          /* min, low, high */
+    uint32_t blocks[FS_ABI_TYPES];  /* pageblocks of each type */
+    uint32_t free[FS_ABI_TYPES][FS_ABI_ORDERS];     /* free units */
+    uint16_t unusable[FS_ABI_ORDERS];   /* unusable index, 0 to 1000 */
+    int16_t extfrag[FS_ABI_ORDERS];     /* fragmentation index, 0 to 1000; -1000: a unit is there */
+    uint32_t score;                 /* fragmentation score in percent */
+    uint32_t reserved[28];          /* 0 */
+};
+#define FS_ABI_ZONES_PER_PAGE 8u
+_Static_assert(sizeof(struct fs_abi_zone) * FS_ABI_ZONES_PER_PAGE == 4096, "zones fill a page");
+
+/* TUNE: value[] of the answer. INVALID: FS_ABI_TUNED_WHY says why, nothing was set. */
+enum fs_abi_tuned { FS_ABI_TUNED_BEFORE, FS_ABI_TUNED_AFTER, FS_ABI_TUNED_WHY };
+#define FS_ABI_TUNE_UNKNOWN 1u      /* no tunable has that name */
+#define FS_ABI_TUNE_RANGE   2u      /* the value is not between least and most */
+
 #define FS_ABI_QUERY_EXPORT 0x1u    /* QUERY: write the exported page state anew before answering */
 #define FS_ABI_MOVE_VERIFY  0x1u    /* MOVE: compare each copy with its source before it is used */
 
@@ -92,7 +143,7 @@ struct fs_abi_request {             /* hv writes */
     uint32_t id;                    /* any; comes back */
     uint16_t op;                    /* enum fs_abi_op */
     uint16_t flags;                 /* of the op; others 0 */
-    uint32_t count;                 /* MOVE: entries of the list, 1 to FS_ABI_LIST_MAX; else 0 */
+    uint32_t count;                 /* MOVE: entries of the list, 1 to FS_ABI_LIST_MAX; TUNE: 1; else 0 */
     uint32_t reserved;              /* 0 */
     uint64_t argument[2];           /* 0 where not used */
 };
@@ -137,7 +188,7 @@ struct fs_abi_response {            /* guest writes */
     uint32_t id;
     uint16_t op;
     uint16_t status;                /* enum fs_abi_status */
-    uint32_t count;                 /* MOVE: entries looked at; COMPACT: blocks made; SHRINK, GROW: pages given, taken (saturated) */
+    uint32_t count;                 /* MOVE: entries looked at; INFO: entries of the page; COMPACT: blocks made; SHRINK, GROW: pages given, taken (saturated) */
     uint32_t reserved;              /* 0 */
     uint64_t value[FS_ABI_VALUES];
 };

@@ -26,7 +26,7 @@ is() { [[ $got == "$1 " ]] || { echo "got '$got'"; false; }; }
 got=''
 
 offers ''
-check "all verbs" is "drill evacuate fsck grow online recover shrink status topology version"
+check "all verbs" is "drill evacuate fsck grow meminfo online recover shrink status topology version"
 offers ev
 check "one verb" is "evacuate"
 offers --json st

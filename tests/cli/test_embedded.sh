@@ -68,6 +68,27 @@ check "and how small it may be is told" err_has "16 MiB"
 machine "nodes=2x64 coop=a,32,1" status
 check "a word that is not understood: 2, not $code" code_is 2
 
+# ---- meminfo: a guest's memory in its own kernel's words ----
+on_embedded meminfo coop1
+check "meminfo: 0, not $code" code_is 0
+for words in buddyinfo pagetypeinfo unusable_index extfrag_index vmstat settings 'Node 0, zone   Normal' 'nr_free_pages ' extfrag_threshold; do
+    check "meminfo: $words" out_has "$words"
+done
+on_embedded meminfo coop1 --json
+check "meminfo --json" last_is meminfo
+check "meminfo --json: the counters" out_has '{"name":"compact_run","value":'
+on_embedded meminfo coop1 --set extfrag_threshold=300 --set compact_memory=1 --quiet
+check "meminfo --set: 0, not $code" code_is 0
+check "meminfo --set: what it was" out_has "coop1: extfrag_threshold 500 -> 300"
+for refused in "meminfo coop1 --set nothing=1:9:nothing was set" "meminfo coop1 --set extfrag_threshold=2000:9:0 to 1000" \
+    "meminfo coop1 --set extfrag_threshold=300 --set compact_node=7:9:nothing was set" "meminfo pv1:9:abi.h" "meminfo pvh1:9:abi.h" \
+    "meminfo nobody:3:coop1" "meminfo:2:GUEST" "meminfo coop1 --set x:2:NAME=VALUE"; do
+    IFS=: read -r words status text <<<"$refused"
+    # shellcheck disable=SC2086
+    on_embedded $words
+    check "$words: $status, not $code" code_is "$status"
+    check "$words: says $text" err_has "$text"
+done
 # Shrinking: what went is what the machine got, and nothing that is refused changes anything.
 on_embedded shrink coop1 --to 24M --json
 check "shrink: 0, not $code" code_is 0

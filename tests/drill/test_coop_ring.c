@@ -14,6 +14,7 @@
 #include <string.h>
 #include <xen/xen.h>
 #include "coop_channel.h"
+#include "coop_info.h"
 #include "coop_world.h"
 
 static uint64_t env_number(const char *name, uint64_t otherwise)
@@ -58,6 +59,9 @@ static void hostile_request(struct world *w, uint64_t *r)
                                 .flags = (uint16_t)(next(r) % 4 == 0 ? next(r) : next(r) % 2),
                                 .count = (uint32_t)(next(r) % 4 == 0 ? odd_number(w, r) : 1 + next(r) % FS_ABI_LIST_MAX),
                                 .reserved = next(r) % 16 == 0, .argument = { next(r) % 8 == 0 ? odd_number(w, r) : 0, 0 } };
+    if (q.op == FS_ABI_INFO || next(r) % 16 == 0) {
+        q.argument[1] = odd_number(w, r);
+    }
     q.op = q.op == FS_ABI_SHRINK || q.op == FS_ABI_GROW ? FS_ABI_QUERY : q.op;      /* honest answers to these change the guest: below */
     for (unsigned i = 0; i < FS_ABI_LIST_MAX; i++) {
         uint64_t pfn = next(r) % w->pages;
@@ -331,10 +335,170 @@ static void shrink_grow_compact(void **state)
     world_end(&w);
 }
 
+/* ---- tables and settings ------------------------------------------------------------------------- */
+
+static uint64_t value_of(const struct hv_meminfo_value *list, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].name, name) == 0) {
+            return list[i].value;
+        }
+    }
+    fail_msg("there is no %s", name);
+    return 0;
+}
+
+static struct coop_channel open_for_info(struct world *w, struct hv_backend **be, struct hv_domain *dom)
+{
+    struct coop_channel ch;
+    struct fs_error err = { "" };
+    *be = emb_backend(w->m);
+    assert_int_equal((*be)->ops->domain(*be, coop_guest_domid(w->c), dom, NULL), FS_OK);
+    assert_int_equal(coop_open(&ch, *be, dom, 1u << 20, 10000000000ull, NULL, &err), FS_OK);
+    return ch;
+}
+
+/* What the tool reads is what the kernel has; a setting is made, or refused with the reason. */
+static void tables_and_settings(void **state)
+{
+    struct world w;
+    struct hv_backend *be;
+    struct hv_domain dom;
+    struct hv_meminfo_value *values;
+    struct hv_meminfo_zone *zones;
+    struct hv_meminfo_set set;
+    struct fs_error err = { "" };
+    size_t count;
+    (void)state;
+    world_make(&w, 5, 1, SMALL_PAGES);
+    const struct mm *mm = coop_guest_kernel(w.c)->mm;
+    struct coop_channel ch = open_for_info(&w, &be, &dom);
+    assert_int_equal(coop_info_values(&ch, FS_ABI_TABLE_COUNTERS, &values, &count, &err), FS_OK);
+    assert_true(count > FS_ABI_VALUES_PER_PAGE);                            /* more than one page */
+    assert_int_equal(value_of(values, count, "compact_run"), mm_counter(mm, ZC_compact_run));
+    assert_true(value_of(values, count, "nr_free_pages") > 0);
+    free(values);
+    assert_int_equal(coop_info_zones(&ch, &zones, &count, &err), FS_OK);
+    assert_int_equal(count, mm->zone_count);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t free_pages = 0;
+        for (unsigned t = 0; t < HV_MIGRATETYPES - 1; t++) {
+            for (unsigned o = 0; o < HV_ORDERS; o++) {
+                free_pages += zones[i].free_units[t][o] << o;
+            }
+        }
+        assert_int_equal(free_pages, zones[i].free_pages);
+        assert_int_equal(zones[i].managed_pages, mm->zones[i].managed_pages);
+    }
+    free(zones);
+    assert_int_equal(coop_info_tune(&ch, "extfrag_threshold", 300, &set, &err), FS_OK);
+    assert_int_equal(set.before, 500);
+    assert_int_equal(set.after, 300);
+    assert_int_equal(mm->extfrag_threshold, 300);
+    assert_int_equal(coop_info_values(&ch, FS_ABI_TABLE_TUNABLES, &values, &count, &err), FS_OK);
+    assert_int_equal(value_of(values, count, "extfrag_threshold"), 300);
+    free(values);
+    uint64_t runs = mm_counter(mm, ZC_compact_run);
+    assert_int_equal(coop_info_tune(&ch, "compact_memory", 1, &set, &err), FS_OK);
+    assert_true(mm_counter(mm, ZC_compact_run) > runs);
+    assert_int_equal(coop_info_tune(&ch, "extfrag_threshold", 1001, &set, &err), FS_REFUSED);
+    assert_non_null(strstr(err.text, "does not take 1001"));
+    assert_int_equal(coop_info_tune(&ch, "no_such_thing", 1, &set, &err), FS_REFUSED);
+    assert_non_null(strstr(err.text, "no_such_thing"));
+    assert_int_equal(mm->extfrag_threshold, 300);
+    struct fs_abi_request bad[] = {
+        { .op = FS_ABI_INFO, .argument = { 0, 0 } }, { .op = FS_ABI_INFO, .argument = { 4, 0 } }, { .op = FS_ABI_INFO, .argument = { FS_ABI_TABLE_ZONES, 99 } },
+        { .op = FS_ABI_INFO, .argument = { FS_ABI_TABLE_COUNTERS, UINT64_MAX } }, { .op = FS_ABI_INFO, .argument = { 1, 0 }, .flags = 1 },
+        { .op = FS_ABI_INFO, .argument = { 1, 0 }, .count = 1 }, { .op = FS_ABI_TUNE }, { .op = FS_ABI_TUNE, .count = 2 },
+        { .op = FS_ABI_TUNE, .count = 1, .argument = { 1, 0 } },
+    };
+    for (size_t i = 0; i < FS_ARRAY_SIZE(bad); i++) {
+        struct fs_abi_response a;
+        coop_send(&ch, &bad[i], NULL);
+        assert_int_equal(coop_receive(&ch, &a, NULL, MFN_NONE, &err), FS_OK);
+        if (a.status != FS_ABI_STATUS_INVALID) {
+            fail_msg("bad request %zu: status %u", i, a.status);
+        }
+    }
+    coop_close(&ch);
+    be->ops->close(be);
+    world_sane(&w, "tables", 0);
+    world_end(&w);
+}
+
+/* A guest that answers anything in its tables: the tool refuses or hands out what is in bounds. */
+struct table_liar { struct world *w; uint64_t r, told; };
+
+static void lie_in_tables(void *arg)
+{
+    struct table_liar *l = arg;
+    struct coop *c = coop_guest_kernel(l->w->c)->coop;
+    uint32_t served = c->served;
+    coop_guest_step(l->w->c, 1);
+    if (c->served != served) {
+        unsigned slot = (c->served + FS_ABI_SLOTS - 1) % FS_ABI_SLOTS;
+        uint64_t *words = (uint64_t *)(void *)c->list[slot];
+        if (next(&l->r) % 2 == 0) {
+            c->control->response[slot].value[FS_ABI_INFO_TOTAL] = odd_number(l->w, &l->r);
+        }
+        if (next(&l->r) % 2 == 0) {
+            c->control->response[slot].count = (uint32_t)odd_number(l->w, &l->r);
+        }
+        for (unsigned i = 0; i < next(&l->r) % 4; i++) {
+            words[next(&l->r) % 64] = odd_number(l->w, &l->r);
+        }
+        l->told++;
+    }
+}
+
+static void lies_in_tables(void **state)
+{
+    struct world w;
+    struct hv_backend *be;
+    struct hv_domain dom;
+    unsigned refused = 0;
+    (void)state;
+    world_make(&w, 6, 1, SMALL_PAGES);
+    struct coop_channel ch = open_for_info(&w, &be, &dom);
+    struct table_liar l = { .w = &w, .r = 6 };
+    emb_core_step_with(w.m, coop_guest_domid(w.c), lie_in_tables, &l);
+    for (unsigned i = 0; i < env_number("STEPS", 400); i++) {
+        struct hv_meminfo_value *values;
+        struct hv_meminfo_zone *zones;
+        struct fs_error err = { "" };
+        size_t count;
+        fs_status_t s = coop_info_values(&ch, i % 2 == 0 ? FS_ABI_TABLE_COUNTERS : FS_ABI_TABLE_TUNABLES, &values, &count, &err);
+        assert_true(s == FS_OK || s == FS_BAD_INPUT);
+        refused += s != FS_OK;
+        for (size_t k = 0; s == FS_OK && k < count; k++) {
+            assert_true(values[k].name[0] != '\0' && memchr(values[k].name, 0, sizeof(values[k].name)) != NULL && values[k].least <= values[k].most);
+        }
+        if (s == FS_OK) {
+            free(values);
+        }
+        s = coop_info_zones(&ch, &zones, &count, &err);
+        assert_true(s == FS_OK || s == FS_BAD_INPUT);
+        refused += s != FS_OK;
+        for (size_t k = 0; s == FS_OK && k < count; k++) {
+            assert_true(zones[k].kind < HV_ZONE_KINDS && zones[k].free_pages <= w.pages && zones[k].score <= 100);
+        }
+        if (s == FS_OK) {
+            free(zones);
+        }
+    }
+    assert_true(l.told > 400 && refused > 100);
+    coop_close(&ch);
+    be->ops->close(be);
+    coop_guest_hosts_steps(w.c);
+    world_sane(&w, "lies in tables", 0);
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_beginnings), cmocka_unit_test(shrink_grow_compact), cmocka_unit_test(a_hostile_tool), cmocka_unit_test(a_hostile_guest),
+        cmocka_unit_test(bad_beginnings), cmocka_unit_test(shrink_grow_compact), cmocka_unit_test(tables_and_settings),
+        cmocka_unit_test(lies_in_tables), cmocka_unit_test(a_hostile_tool), cmocka_unit_test(a_hostile_guest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "coop_channel.h"
+#include "coop_info.h"
 #include "drill/coop_guest.h"
 
 static const uint64_t pages = 512;
@@ -36,6 +37,29 @@ static void write_some(struct side *s)
     }
 }
 
+/* A table that is nearly right. */
+static void answer_info(struct side *s, const struct fs_abi_request *q, struct fs_abi_response *a, void *page)
+{
+    uint8_t how = fuzz_u8(&s->in);
+    memset(page, 0, FS_PAGE_BYTES);
+    a->status = how & 1 ? a->status : FS_ABI_STATUS_OK;
+    a->count = how & 2 ? a->count : 1;
+    a->value[FS_ABI_INFO_TOTAL] = how & 4 ? fuzz_u64(&s->in) : q->argument[1] % 4096 + a->count + fuzz_u8(&s->in) % 3;
+    if (q->argument[0] == FS_ABI_TABLE_ZONES) {
+        struct fs_abi_zone *z = page;
+        *z = (struct fs_abi_zone){ .kind = fuzz_u8(&s->in) % 4, .free_pages = fuzz_u16(&s->in), .score = fuzz_u8(&s->in) % 110 };
+        z->unusable[fuzz_u8(&s->in) % FS_ABI_ORDERS] = (uint16_t)(fuzz_u16(&s->in) % 1100);
+        z->free[fuzz_u8(&s->in) % FS_ABI_TYPES][fuzz_u8(&s->in) % FS_ABI_ORDERS] = fuzz_u16(&s->in);
+    } else {
+        struct fs_abi_value *v = page;
+        memset(v->name, 'a', fuzz_u8(&s->in) % (sizeof(v->name) + 1));
+        v->name[0] = (char)(how & 8 ? fuzz_u8(&s->in) : 'b');
+        v->least = how & 16 ? fuzz_u64(&s->in) : 0;
+        v->most = how & 32 ? fuzz_u64(&s->in) : 0;
+        v->flags = how & 64 ? fuzz_u8(&s->in) : 0;
+    }
+}
+
 /* A guest that is now and then as it should be: otherwise nothing behind the handshake is ever reached. */
 static void guest_writes(void *arg)
 {
@@ -54,6 +78,9 @@ static void guest_writes(void *arg)
             for (unsigned i = 0; i < 4 && c->list_pfn[slot] % pages > s->first; i++) {
                 list[fuzz_u8(&s->in) % FS_ABI_LIST_MAX].status = fuzz_u8(&s->in) % 32;
             }
+            if (c->request[slot].op >= FS_ABI_INFO && c->list_pfn[slot] % pages > s->first) {
+                answer_info(s, &c->request[slot], &c->response[slot], list);
+            }
             c->response_produced++;
         }
     }
@@ -66,7 +93,7 @@ static void guest_writes(void *arg)
 static bool ask(struct coop_channel *ch, struct fuzz_input *in)
 {
     struct fs_abi_move list[FS_ABI_LIST_MAX];
-    struct fs_abi_request r = { .id = ch->produced, .op = (uint16_t)(1 + fuzz_u8(in) % 5), .flags = fuzz_u8(in) & 1 };
+    struct fs_abi_request r = { .id = ch->produced, .op = (uint16_t)(1 + fuzz_u8(in) % 7), .flags = fuzz_u8(in) & 1 };
     struct fs_abi_response out;
     uint32_t status[FS_ABI_LIST_MAX];
     memset(list, 0, sizeof(list));
@@ -118,6 +145,28 @@ static void tool_side(struct fuzz_input in)
         bool free_pages[512];
         for (unsigned i = 0; i < 6 && ask(&ch, &s.in); i++) {
         }
+        struct hv_meminfo_value *values;
+        struct hv_meminfo_zone *zones;
+        struct hv_meminfo_set made;
+        size_t count;
+        ch.features |= fuzz_u8(&s.in) & FS_ABI_FEATURE_INFO;
+        if (coop_info_values(&ch, fuzz_u8(&s.in) & 1 ? FS_ABI_TABLE_COUNTERS : FS_ABI_TABLE_TUNABLES, &values, &count, NULL) == FS_OK) {
+            for (size_t i = 0; i < count; i++) {
+                if (values[i].name[0] == '\0' || memchr(values[i].name, 0, sizeof(values[i].name)) == NULL || values[i].least > values[i].most) {
+                    abort();
+                }
+            }
+            free(values);
+        }
+        if (coop_info_zones(&ch, &zones, &count, NULL) == FS_OK) {
+            for (size_t i = 0; i < count; i++) {
+                if (zones[i].kind >= HV_ZONE_KINDS || zones[i].free_pages > pages || zones[i].score > 100) {
+                    abort();
+                }
+            }
+            free(zones);
+        }
+        (void)!coop_info_tune(&ch, "extfrag_threshold", fuzz_u16(&s.in), &made, NULL);
         if (coop_read_export(&ch, free_pages, fuzz_u16(&s.in) % (pages + 1), NULL) == FS_OK) {
             (void)!coop_map(&ch, NULL);
         }
@@ -150,15 +199,29 @@ static void hostile_request(struct fuzz_input *in, struct coop_guest *c, struct 
     struct fs_abi_request *r = &page->request[slot];
     struct fs_abi_move *list = g->coop->list[slot];
     uint8_t how = fuzz_u8(in);
-    *r = (struct fs_abi_request){ .id = fuzz_u8(in), .op = (uint16_t)(how < 0xf0 ? 1u + how % 5 : fuzz_u16(in)), .flags = fuzz_u8(in) % 4 };
+    *r = (struct fs_abi_request){ .id = fuzz_u8(in), .op = (uint16_t)(how < 0xf0 ? 1u + how % 7 : fuzz_u16(in)), .flags = fuzz_u8(in) % 4 };
     r->count = r->op == FS_ABI_MOVE ? (uint32_t)(fuzz_u8(in) < 0xf0 ? 1u + fuzz_u8(in) % 8 : a_number(in, 256)) : fuzz_u8(in) >= 0xf0;
-    if (r->op != FS_ABI_MOVE) {
+    if (r->op == FS_ABI_INFO) {
+        r->argument[0] = a_number(in, 5);
+        r->argument[1] = a_number(in, 200);
+    } else if (r->op != FS_ABI_MOVE && r->op != FS_ABI_TUNE) {
         r->argument[0] = a_number(in, 2048);
     }
     for (unsigned i = 0; i < 8; i++) {
         uint64_t pfn = a_number(in, g->machine.pages);
         uint64_t from = pfn < g->machine.pages ? (uint64_t)g->machine.p2m[pfn] : 0;
         list[i] = (struct fs_abi_move){ .pfn = pfn, .from = fuzz_u8(in) < 0xe0 ? from : a_number(in, 8192), .to = a_number(in, 8192) };
+    }
+    if (r->op == FS_ABI_TUNE) {
+        static const char *const names[] = { "extfrag_threshold", "compaction_proactiveness", "compact_memory", "compact_node", "claim_policy",
+                                             "claim_window", "min_free_pages", "nothing" };
+        struct fs_abi_value v = { .value = a_number(in, 2048) };
+        const char *name = names[fuzz_u8(in) % 8];
+        memcpy(v.name, name, strlen(name));
+        v.name[31] = (char)(fuzz_u8(in) < 0xf0 ? 0 : fuzz_u8(in));
+        v.reserved = fuzz_u8(in) >= 0xf0;
+        r->count = fuzz_u8(in) < 0xf0 ? 1 : r->count;
+        memcpy(list, &v, sizeof(v));
     }
     page->request_produced += how == 0xff ? fuzz_u8(in) : 1;
 }

@@ -206,6 +206,28 @@ void canned_drill(struct hv_drill_report *r, bool corrupt)
     }
 }
 
+void canned_meminfo(struct hv_meminfo *m)
+{
+    static const struct hv_meminfo_value counters[] = { { .name = "nr_free_pages", .value = 3900 }, { .name = "compact_success", .value = 3 } };
+    static const struct hv_meminfo_value settings[] = {
+        { .name = "extfrag_threshold", .value = 500, .most = 1000 }, { .name = "compact_memory", .least = 1, .most = 1, .action = true },
+    };
+
+    *m = (struct hv_meminfo){ .domid = 1, .name = "pv1", .zones = calloc(1, sizeof(*m->zones)), .zone_count = 1, .counters = malloc(sizeof(counters)),
+                              .counter_count = FS_ARRAY_SIZE(counters), .tunables = malloc(sizeof(settings)), .tunable_count = FS_ARRAY_SIZE(settings) };
+    if (!m->zones || !m->counters || !m->tunables) {
+        abort();
+    }
+    m->zones[0] = (struct hv_meminfo_zone){ .kind = HV_ZONE_NORMAL, .present_pages = 65536, .managed_pages = 65000, .free_pages = 3900,
+                                            .watermark = { 500, 625, 750 }, .blocks = { 5, 120, 3 }, .score = 60 };
+    m->zones[0].free_units[1][0] = 44;
+    m->zones[0].free_units[1][9] = 3;
+    m->zones[0].unusable[9] = 606;
+    m->zones[0].extfrag[9] = -1000;
+    memcpy(m->counters, counters, sizeof(counters));
+    memcpy(m->tunables, settings, sizeof(settings));
+}
+
 void canned_shrink(struct hv_shrink_report *r, bool grow, uint64_t to_pages)
 {
     uint64_t before = grow ? 32768 : 65536;

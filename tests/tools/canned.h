@@ -19,6 +19,7 @@ void canned_status(struct hv_status_report *s);
 void canned_fsck(struct hv_fsck_report *r, bool paused);
 
 /* pv1 of 65,536 frames, shrunk to to_pages or grown to them. */
+void canned_meminfo(struct hv_meminfo *m);
 void canned_shrink(struct hv_shrink_report *r, bool grow, uint64_t to_pages);
 
 /* The evacuation of a DIMM with a hostile name, in a drill. */

@@ -219,6 +219,35 @@ fs_status_t hv_shrink(struct hv *hv, const struct hv_shrink_options *o, struct h
     return s;
 }
 
+fs_status_t hv_meminfo(struct hv *hv, const char *guest, const struct hv_meminfo_want *wants, size_t count, struct hv_meminfo *out, struct fs_error *err)
+{
+    (void)hv;
+    *out = (struct hv_meminfo){ .domid = FS_DOMID_NONE };
+    if (strcmp(guest, "pv1") != 0) {
+        return fs_fail(err, FS_NOT_FOUND, "no domain '%s'; there are pv1 (1)", guest);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(wants[i].name, "extfrag_threshold") != 0 || wants[i].value > 1000) {
+            return fs_fail(err, FS_REFUSED, "pv1 has no setting called %s, or it does not take %llu; nothing was set", wants[i].name,
+                           (unsigned long long)wants[i].value);
+        }
+    }
+    canned_meminfo(out);
+    for (size_t i = 0; i < count; i++) {
+        out->sets[out->set_count] = (struct hv_meminfo_set){ .before = 500, .after = wants[i].value };
+        (void)snprintf(out->sets[out->set_count++].name, sizeof(out->sets[0].name), "%s", wants[i].name);
+    }
+    return FS_OK;
+}
+
+void hv_meminfo_free(struct hv_meminfo *m)
+{
+    free(m->zones);
+    free(m->counters);
+    free(m->tunables);
+    *m = (struct hv_meminfo){ .domid = FS_DOMID_NONE };
+}
+
 fs_status_t hv_fsck(struct hv *hv, uint16_t domid, bool pause, struct hv_fsck_report *out, struct fs_error *err)
 {
     (void)hv;

@@ -17,6 +17,7 @@ static const struct verb verbs[] = {
     { "drill", "", "s", "h", OPTS_DRILL, 0, 0, NULL },
     { "fsck", "[DOMAIN]", "s", "h", OPTS_FSCK, 0, 1, NULL },
     { "shrink", "GUEST", "s", "h", OPTS_SHRINK, 1, 1, NULL },
+    { "meminfo", "GUEST", "s", "h", OPTS_MEMINFO, 1, 1, NULL },
 };
 
 static struct tool_options parsed;
@@ -140,6 +141,31 @@ static void test_sizes(void **state)
     assert_refused("shrink --to 5M", "GUEST");
     assert_refused("evacuate NODE1 --to 5M", "--to");
     assert_refused("shrink mail --to 5M --evict", "--evict");
+}
+
+static void test_settings(void **state)
+{
+    static const char *const bad[] = { "x", "=5", "x=", "x=-1", "x=5x", "X=5", "a b=5", "x= 5", "a_name_that_is_longer_than_32_bytes=1", "x=99999999999999999999" };
+    static const char *const one = "meminfo mail --set x_1=7";
+
+    (void)state;
+    assert_int_equal(parse(one), FS_OK);
+    assert_int_equal(parsed.set_count, 1);
+    assert_string_equal(parsed.sets[0].name, "x_1");
+    assert_int_equal(parsed.sets[0].value, 7);
+    assert_int_equal(parse("meminfo mail --set a=1 --set b=2"), FS_OK);
+    assert_int_equal(parsed.set_count, 2);
+    assert_string_equal(parsed.sets[1].name, "b");
+    for (size_t i = 0; i < FS_ARRAY_SIZE(bad); i++) {
+        char *words[] = { (char *)(uintptr_t)"frameshift", (char *)(uintptr_t)"meminfo", (char *)(uintptr_t)"mail", (char *)(uintptr_t)"--set",
+                          (char *)(uintptr_t)bad[i], NULL };
+        if (opts_parse(5, words, verbs, FS_ARRAY_SIZE(verbs), &parsed, &error) != FS_USAGE) {
+            fail_msg("'%s' was taken", bad[i]);
+        }
+    }
+    assert_refused("meminfo", "GUEST");
+    assert_refused("shrink mail --to 5M --set a=1", "--set");
+    assert_refused("meminfo mail --to 5M", "--to");
 }
 
 static void test_words(void **state)
@@ -314,7 +340,7 @@ static void test_help_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_sizes), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_sizes), cmocka_unit_test(test_settings), cmocka_unit_test(test_words),
         cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first), cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_exclude_limit), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations), cmocka_unit_test(test_help_text),
