@@ -43,3 +43,22 @@ node_of() {
     done
     echo "$best"
 }
+
+# stays REPORT: "name blocked limit" of each guest that was asked to move. Somebody else holds 4 + 2 x vCPUs frames of a PV guest at most
+# (rings, vcpu_info, event pages, one of Xen's), 3 + 2 x vCPUs of a PVH guest.
+stays() {
+    grep -oE '"name":"[^"]*","domid":[0-9]+,"uuid":"[^"]*","kind":"[^"]*","mover":"[^"]*","vcpus":[0-9]+|"moved":[0-9]+,"blocked":[0-9]+' "$1" |
+        awk -F '[:,"]+' '/"name"/ { for (i = 1; i < NF; i++) { if ($i == "name") n = $(i + 1); if ($i == "mover") m = $(i + 1); if ($i == "vcpus") v = $(i + 1) } }
+            /"moved"/ { for (i = 1; i < NF; i++) if ($i == "blocked") b = $(i + 1); if (m == "pv") print n, b, 4 + 2 * v; if (m == "hap") print n, b, 3 + 2 * v }'
+}
+
+# few_stay FILE: the report that FILE ends with says that each guest left, but for the frames that somebody else holds.
+few_stay() {
+    local name blocked limit
+    grep '"type":"report"' "$1" | tail -n 1 >"$1.report"
+    stays "$1.report" >"$1.stays"
+    [ -s "$1.stays" ] || fail "$1 tells of no guest"
+    while read -r name blocked limit; do
+        [ "$blocked" -le "$limit" ] || fail "$name: $blocked frames stay, $limit may"
+    done <"$1.stays"
+}

@@ -13,6 +13,7 @@ while [ $round -le 3 ]; do
     for name in $(guests); do eval "before_$name=$(guest_seq "$name")"; done
     # shellcheck disable=SC2086
     fs "0 1" evacuate "NODE$node" "--json=$RESULTS/round-$round.jsonl" ${ROUND_OPTIONS:-}
+    few_stay "$RESULTS/round-$round.jsonl"
     drill_well
     for name in $(guests); do
         eval "seq=\$before_$name"

@@ -44,6 +44,10 @@ pvh-kill)
     boot tests/drill/kill.sh --nodes 1024,192,192,128 --env NODE_COUNT=3 --env KILL_STEP="${KILL_STEP:-3}" \
         --guest "pvh1,pvh,128,1,node=1,cmdline=$LOAD"
     ;;
+ldt)
+    boot tests/drill/ldt.sh --nodes 1024,256,256,128 --env NODE_COUNT=3 --env LDT_TRIES="${LDT_TRIES:-6}" \
+        --guest "pv1,pv,160,2,node=1,cmdline=rest=2000 sample=4000 share=20 ldt=12"
+    ;;
 kinds)
     boot tests/drill/kinds.sh --nodes 1024,512,512,128 --env NODE_COUNT=3 --env EVICT=1 \
         --guest "disk1,pv,160,1,node=1,load=disk,cmdline=$LOAD" --guest "balloon1,pv,192,1,node=1,cmdline=$LOAD"

@@ -5,7 +5,7 @@
  *   I2  a worker that ends is told (DEAD) and stays dead: the beats go on and say how many are left.
  *   I3  a BEAT line is complete when it ends with " end": a reader may see a half line.
  * Parameters: seed= share=PERCENT fork=MS sample=US load=verifier|disk rest=US (after each MiB that a worker checked)
- *             skip=BITMASK of kinds that are left out
+ *             skip=BITMASK of kinds that are left out; ldt=N processes with an LDT entry, which run without a rest if N > 1
  */
 #define _GNU_SOURCE
 #include "load.h"
@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct load load = {.seed = 1, .share_percent = 45, .fork_ms = 20, .sample_us = 2000, .rest_us = 50000};
+struct load load = {.seed = 1, .share_percent = 45, .fork_ms = 20, .sample_us = 2000, .rest_us = 50000, .ldt_workers = 1};
 static int slots_used;
 
 static size_t file_read(const char *name, char *buffer, size_t size)
@@ -77,6 +77,7 @@ static void parameters_read(void)
     parameter_number(line, "sample", &load.sample_us);
     parameter_number(line, "rest", &load.rest_us);
     parameter_number(line, "skip", &load.skip);
+    parameter_number(line, "ldt", &load.ldt_workers);
     kind = parameter(line, "load");
     load.disk = kind && strncmp(kind, "disk", 4) == 0;
 }
@@ -160,7 +161,8 @@ static void workers_start(void)
     worker_start(KIND_COW, id++, run_cow, budget * 15 / 100 * 2 / 3);
     worker_start(KIND_SPARSE, id++, run_sparse, budget * 5 / 100);
     worker_start(KIND_CHURN, id++, run_churn, budget * 5 / 100);
-    worker_start(KIND_LDT, id++, run_ldt, 0);
+    for (uint64_t i = 0; i < load.ldt_workers; i++)
+        worker_start(KIND_LDT, id++, run_ldt, 0);
     worker_start(KIND_VECTOR, id++, run_vector, 0);
     if (load.disk) {
         size_t half = disk_pages() / 2;

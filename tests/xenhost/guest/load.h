@@ -41,7 +41,7 @@ struct shared {
 struct load {
     struct shared *shared;
     struct slot *slot; /* of the calling process */
-    uint64_t seed, share_percent, fork_ms, sample_us, rest_us, skip;
+    uint64_t seed, share_percent, fork_ms, sample_us, rest_us, skip, ldt_workers;
     int cpus, disk;
     size_t budget_pages; /* what all kinds together may own */
 };

@@ -2,7 +2,9 @@
 # Owns: the emulated machine: its nodes, its firmware tables, its one QEMU process, and the watchdog over that.
 # Invariants:
 #   Q1  exactly one process is ever signalled: the QEMU that this script started, by its pid.
-#   Q2  the wait ends: QEMU ends by itself, or at the time limit, or when the console shows that Xen or dom0 is dead.
+#   Q2  the wait ends: QEMU ends by itself, or at the time limit, or when the console shows that Xen or dom0 is dead, or when dom0's
+#       first process has not begun by the boot limit.
+#   Q4  a machine that is ended by us leaves evidence first: registers of each processor, and what Xen's debug keys tell.
 # Every node is a memory backend of its own: that is the DIMM.
 
 QEMU=${FRAMESHIFT_QEMU:-qemu-system-x86_64}
@@ -106,7 +108,9 @@ qemu_arguments() {
     # top of memory, so every MiB of it would be 256 dom0 frames in the last DIMM.
     QEMU_ARGS+=(-fsdev "local,id=input,path=${WORK//,/,,}/root,security_model=none,readonly=on"
         -device "virtio-9p-pci,fsdev=input,mount_tag=input")
-    QEMU_ARGS+=(-chardev "file,id=console,path=${OUT//,/,,}/xen.log" -serial chardev:console)
+    # The console's output is QEMU's own, its input a pipe of ours, for Xen's debug keys; so is a monitor beside the user's.
+    QEMU_ARGS+=(-chardev "stdio,id=console,signal=off" -serial chardev:console
+        -chardev "pipe,id=evidence,path=${WORK//,/,,}/evidence" -mon "chardev=evidence,mode=readline")
     [[ $WANT_MONITOR == 0 ]] || QEMU_ARGS+=(-monitor "unix:${OUT//,/,,}/monitor.sock,server,nowait")
     [[ $WANT_GDB == 0 ]] || QEMU_ARGS+=(-gdb "unix:${OUT//,/,,}/gdb.sock,server,nowait")
     QEMU_ARGS+=(-kernel "$XEN_IMAGE" -append "$(xen_command_line)"
@@ -123,7 +127,6 @@ xen_command_line() {
 readonly PANIC_PATTERN='Panic on CPU|Xen BUG at|Xen call trace|FATAL PAGE FAULT|DOUBLE FAULT|Kernel panic - not syncing|FATAL TRAP'
 readonly HANG_PATTERN='rcu: INFO: rcu.* detected stalls|rcu: INFO: rcu.*self-detected stall|Watchdog timer detects|soft lockup'
 
-# qemu_run: starts QEMU and waits (Q2). Sets QEMU_END to: off (it ended), limit, fatal.
 # qemu_slot: waits for one of BOOTS places; the lock is held until this script ends.
 #   Q3  at most BOOTS machines run at once, whoever started them: on a host that emulates more than it has processors for, times and
 #       time limits mean nothing, and that is what makes a test host flaky.
@@ -142,18 +145,45 @@ qemu_slot() {
     done
 }
 
+# Seconds until dom0's first process must have begun. 7 to 9 on an idle host, 80 seen at a load of 13.
+readonly BOOT_LIMIT_S=${XENHOST_BOOT_LIMIT_S:-300}
+
+# qemu_evidence (Q4): two looks at the registers tell what stands still from what is slow; then Xen speaks, if it can.
+# Keys: q domains and vCPUs, 0 dom0's registers, r run queues, a timers, e event channels, i interrupts, z IO-APICs.
+qemu_evidence() {
+    local key
+    {
+        printf 'info registers -a\n'
+        sleep 2
+        printf 'info registers -a\ninfo lapic\ninfo pic\n'
+    } >"$WORK/evidence.in"
+    timeout 3 cat "$WORK/evidence.out" >"$OUT/evidence-registers.txt"
+    printf '\001\001\001' >&7
+    for key in q 0 r a e i z; do
+        printf %s "$key" >&7
+        sleep 1
+    done
+}
+
+# qemu_run: starts QEMU and waits (Q2). Sets QEMU_END to: off (it ended), limit, boot, fatal.
 qemu_run() {
-    local deadline
-    deadline=$((SECONDS + TIME_LIMIT))
+    local deadline booted
     : >"$OUT/xen.log"
-    "$QEMU" "${QEMU_ARGS[@]}" </dev/null >"$OUT/qemu.log" 2>&1 &
+    : >"$OUT/qemu.log"
+    rm -f "$WORK"/{keys,evidence.in,evidence.out} "$OUT/stages"
+    mkfifo "$WORK/keys" "$WORK/evidence.in" "$WORK/evidence.out" || die $EXIT_MISSING "cannot make pipes in $WORK"
+    exec 7<>"$WORK/keys"
+    deadline=$((SECONDS + TIME_LIMIT)) booted=$((SECONDS + BOOT_LIMIT_S))
+    "$QEMU" "${QEMU_ARGS[@]}" <&7 >"$OUT/xen.log" 2>"$OUT/qemu.log" 7>&- &
     QEMU_PID=$!
     echo "$QEMU_PID" >"$OUT/qemu.pid"
     QEMU_END=off
     local fatal_at=0
     while kill -0 "$QEMU_PID" 2>/dev/null; do
-        if ((SECONDS >= deadline)); then
-            QEMU_END=limit
+        if ((SECONDS >= deadline)) || { ((SECONDS >= booted)) && [[ ! -s $OUT/stages ]]; }; then
+            QEMU_END=boot
+            [[ ! -s $OUT/stages ]] || QEMU_END=limit
+            qemu_evidence
             qemu_kill
             break
         fi
@@ -169,6 +199,7 @@ qemu_run() {
     wait "$QEMU_PID" 2>/dev/null
     QEMU_STATUS=$?
     QEMU_PID=
+    exec 7>&-
     rm -f "$OUT/qemu.pid"
 }
 

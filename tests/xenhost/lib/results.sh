@@ -15,7 +15,10 @@ results_judge() {
     [[ -f $OUT/exit_status ]] && scenario_status=$(<"$OUT/exit_status")
     PANICS=$(count_lines "$PANIC_PATTERN")
     HANGS=$(count_lines "$HANG_PATTERN")
-    if [[ $QEMU_END == limit ]]; then
+    if [[ $QEMU_END == boot ]]; then
+        REASON="dom0 did not come up in $BOOT_LIMIT_S s, twice; last on the console: $(results_last_line)"
+        EXIT=$EXIT_BOOT
+    elif [[ $QEMU_END == limit ]]; then
         REASON="time limit of $TIME_LIMIT s; last stage: $(tail -n 1 "$OUT/stages" 2>/dev/null || echo none); last on the console: $(results_last_line)"
         EXIT=$EXIT_BOOT
     elif [[ $QEMU_END == fatal ]]; then
@@ -48,7 +51,7 @@ results_summary() {
         echo "  \"boot_s\": $(stage_s booted), \"guests_up_s\": $(difference "$(stage_s booted)" "$(stage_s guests_up)"),"
         echo "  \"scenario_s\": $(difference "$(stage_s booted)" "$(stage_s scenario_done)"),"
         echo "  \"commands\": $(account commands), \"failed_commands\": $(account failed_commands),"
-        echo "  \"tool_crashes\": $(account tool_crashes), \"panics\": $PANICS, \"hangs\": $HANGS,"
+        echo "  \"tool_crashes\": $(account tool_crashes), \"panics\": $PANICS, \"hangs\": $HANGS, \"boot_hangs\": $BOOT_HANGS,"
         echo -n '  "guests": ['
         for name in "${GUEST_NAMES[@]}"; do
             ((first)) || echo -n ,
