@@ -262,6 +262,7 @@ static void op_fork(struct world *w, struct world_process *p)
     if (child->mm != NULL || !went(w, mm_fork(p->mm, &child->mm))) {
         return;
     }
+    child->policy = p->policy;
     for (uint32_t i = 0; i < PROCESS_PAGES; i++) {
         struct world_page *from = &p->pages[i], *to = &child->pages[i];
 
@@ -280,6 +281,7 @@ static void process_end(struct world_process *p)
 {
     mm_put(p->mm);
     p->mm = NULL;
+    p->policy = (struct world_policy){ MPOL_DEFAULT, 0 };
     for (uint32_t i = 0; i < PROCESS_PAGES; i++) {
         forget(&p->pages[i]);
     }
@@ -480,12 +482,17 @@ void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_
     assert_int_equal(mm_create(&g->vm, &w->processes[0].mm), MM_OK);
 }
 
+void world_end(struct world *w, unsigned process)
+{
+    if (w->processes[process].mm != NULL) {
+        process_end(&w->processes[process]);
+    }
+}
+
 void world_free(struct world *w)
 {
     for (unsigned i = 0; i < WORLD_PROCESSES; i++) {
-        if (w->processes[i].mm != NULL) {
-            process_end(&w->processes[i]);
-        }
+        world_end(w, i);
     }
     for (unsigned f = 0; f < w->files; f++) {
         if (w->as[f].backing != NULL) {         /* every write has reached the store */

@@ -11,6 +11,7 @@
 #include "fault.h"
 #include "hugetlb.h"
 #include "lru.h"
+#include "mempolicy.h"
 #include "migrate.h"
 #include "pagecache.h"
 #include "rmap.h"
@@ -50,6 +51,8 @@ extern const struct backing_ops store_ops;
 #define WORLD_FILES     3u              /* the last one is shared memory */
 #define FILE_PAGES      64u
 
+struct world_policy { enum mpol_mode mode; nodemask_t nodes; };
+
 struct world_page {
     bool mapped, locked;
     unsigned access;
@@ -57,10 +60,12 @@ struct world_page {
     uint32_t index;                     /* in the file */
     bool shared;
     unsigned char *bytes;               /* a private copy; NULL: zeros, or the file's */
+    struct world_policy policy;         /* of a page that is not shared (vm_world_policy.c) */
 };
 
 struct world_process {
     struct mm_struct *mm;               /* NULL: none */
+    struct world_policy policy;
     struct world_page pages[PROCESS_PAGES];
 };
 
@@ -76,14 +81,21 @@ struct world {
     unsigned char *file_bytes[WORLD_FILES];     /* as they should be */
     bool may_fail;                      /* MM_ENOMEM is an answer (allocations fail on purpose) */
     uint64_t refused;                   /* how often it was given */
+    struct world_policy file_policy[WORLD_FILES][FILE_PAGES];
+    bool others;                        /* other threads move this world's pages too */
+    uint64_t pages_moved, places_checked, statuses[MM_STATUSES];     /* vm_world_policy.c; statuses[0]: nodes */
     uint64_t swapped_out, dropped, reclaimed;   /* pages that left memory: one by one, and by reclaim */
 };
 
 void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_cpu, unsigned cpus, unsigned files);
+/* One process ends, if there is one. */
+void world_end(struct world *w, unsigned process);
 /* Every process ends, files go. */
 void world_free(struct world *w);
 /* One random operation on both sides. */
 void world_step(struct world *w);
+/* One random operation on policies, or a look at them, on both sides. pre: several nodes */
+void world_policy_step(struct world *w);
 /* Compare every byte that the process may read; all: every process and file. */
 void world_check(struct world *w, struct world_process *p);
 void world_check_all(struct world *w);
