@@ -402,6 +402,7 @@ static void spread(uint64_t pages)
 static void test_migrate_nodes(void **state)
 {
     struct node_moves moves;
+    struct page *held;
 
     (void)state;
     spread(80);
@@ -416,6 +417,13 @@ static void test_migrate_nodes(void **state)
     assert_int_equal(vm_migrate_nodes(mm, 0x7, 0x6, MPOL_MF_MOVE, &moves), MM_OK);             /* 0 to 1, and a ring: 1 to 2, 2 to 1 */
     assert_int_equal(moves.moved, 60);
     check_nodes(80, (const int[]){ 1, 2, 1, 3 });
+    spread(80);
+    held = follow_page(mm, VA + 5 * PAGE);              /* one of the ring stays: nobody else goes round twice for it */
+    assert_int_equal(vm_migrate_nodes(mm, 0x6, 0x6, MPOL_MF_MOVE, &moves), MM_OK);             /* each to itself: no ring */
+    assert_int_equal(moves.looked, 0);
+    assert_int_equal(vm_migrate_nodes(mm, 0x7, 0x6, MPOL_MF_MOVE, &moves), MM_EAGAIN);
+    assert_true(moves.moved == 59 && moves.failed == 1 && node_of(mm, VA + 5 * PAGE) == 1 && node_of(mm, VA + 9 * PAGE) == 2);
+    page_put(&g.f.mm, held);
     spread(80);
     assert_int_equal(vm_migrate_nodes(mm, 0xf, 0x4, MPOL_MF_MOVE, &moves), MM_OK);             /* all to one; what is there stays */
     assert_int_equal(moves.moved, 60);
