@@ -169,6 +169,9 @@ static mm_status_t file_page_map(const struct fault *f, struct page *page)
     mm_status_t status = MM_EAGAIN;
     struct pte_ref at;
 
+    if (flags & VM_LOCKED) {
+        page_lock(page);                        /* against a munlock elsewhere that has not seen this entry */
+    }
     if (relock(f, &at)) {
         status = pte_set(&at, entry_for(page, (flags & VM_SHARED) && (flags & VM_WRITE)));
         if (status == MM_OK) {
@@ -177,6 +180,9 @@ static mm_status_t file_page_map(const struct fault *f, struct page *page)
             mark_mlocked(f, page);
         }
         spin_unlock(&f->mm->page_table_lock);
+    }
+    if (flags & VM_LOCKED) {
+        page_unlock(page);
     }
     return status;
 }

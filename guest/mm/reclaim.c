@@ -243,10 +243,10 @@ static bool stays_active(const struct scan *s, struct page *page)
 
     if (page_trylock(page)) {
         used = page_mapped(page) && page_referenced(s->vm, page, &mlocked) > 0;
+        if (mlocked) {
+            page_set_flags(page, PG_MLOCKED);   /* under the lock: munlock waits for it */
+        }
         page_unlock(page);
-    }
-    if (mlocked) {
-        page_set_flags(page, PG_MLOCKED);
     }
     if (page_test(page, PG_REFERENCED)) {
         page_clear_flags(page, PG_REFERENCED);

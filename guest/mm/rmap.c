@@ -22,6 +22,7 @@
 #include "pagecache.h"
 #include "pgtable.h"
 #include "swap.h"
+#include "vma.h"
 #include "frameshift/assert.h"
 
 /* ---- coming and going ---- */
@@ -322,4 +323,9 @@ static bool remap_one(struct vm *vm, struct page *new, struct vm_area *vma, cons
 void remove_migration_ptes(struct vm *vm, struct page *old, struct page *new)
 {
     rmap_walk(vm, new, remap_one, old);
+    /* A munlock or munmap meanwhile met entries that showed it no page. */
+    if (page_test(new, PG_MLOCKED) && !page_mapped_locked(vm, new)) {
+        page_clear_flags(new, PG_MLOCKED);
+        vm_lru_mlock(vm, new);
+    }
 }

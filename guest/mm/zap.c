@@ -4,7 +4,8 @@
  * Owns: the way from an entry to the page's or slot's count.
  * Invariants:
  *   I1  a page is let go after its entry was flushed everywhere, and its D bit was handed on before.
- *   I2  PG_MLOCKED goes with the last VM_LOCKED vma that maps the page.
+ *   I2  PG_MLOCKED goes with the last VM_LOCKED vma that maps the page. Who sets it for what it read in a vma has the page's lock until
+ *       then; a migration, whose entries show no page, looks again when it is done.
  * Lock order: mmap_lock for writing is held; page_table_lock, a batch at a time; nothing while pages are put.
  * Why: one flush serves a batch; the lock is dropped between batches, for the reverse maps wait for it.
  * Cost: one exchange an entry, one flush a BATCH.
@@ -26,10 +27,7 @@ struct batch {
 
 void munlock_page(struct vm *vm, struct page *page)
 {
-    if (!page_test(page, PG_MLOCKED)) {
-        return;
-    }
-    page_lock(page);
+    page_lock(page);                            /* also where the flag is not set: whoever has the lock may have read the vma before us */
     if (page_test(page, PG_MLOCKED) && !page_mapped_locked(vm, page)) {
         page_clear_flags(page, PG_MLOCKED);
         vm_lru_mlock(vm, page);

@@ -297,7 +297,7 @@ static void test_swap_cache(void **state)
 
 /* ---- on the way ---- */
 
-enum event { FORK, EXIT, MUNMAP, READONLY, NOTHING_ALLOWED, SPLIT, EVENTS };
+enum event { FORK, EXIT, MUNMAP, READONLY, NOTHING_ALLOWED, SPLIT, MUNLOCK, MUNMAP_LOCKED, EVENTS };
 
 static struct { enum event event; struct mm_struct *child; bool done; } during;
 
@@ -319,6 +319,12 @@ static void event_during(void *ctx, pfn_t to, pfn_t from)
         mm = NULL;
         break;
     case MUNMAP:
+        assert_int_equal(vm_munmap(mm, VA, FS_PAGE_BYTES), MM_OK);
+        break;
+    case MUNLOCK:
+        assert_int_equal(vm_munlock(mm, VA, FS_PAGE_BYTES), MM_OK);
+        break;
+    case MUNMAP_LOCKED:                         /* the child has the page too, and has not locked it */
         assert_int_equal(vm_munmap(mm, VA, FS_PAGE_BYTES), MM_OK);
         break;
     case READONLY:
@@ -345,9 +351,15 @@ static void test_events_on_the_way(void **state)
         struct migrate_result result;
 
         map(VM_ACCESS, NULL);
-        item = (struct migrate_item){ .from = follow_page(mm, VA) };
         memset(&during, 0, sizeof(during));
         during.event = e;
+        if (e == MUNLOCK || e == MUNMAP_LOCKED) {
+            assert_int_equal(vm_mlock(mm, VA, FS_PAGE_BYTES), MM_OK);
+        }
+        if (e == MUNMAP_LOCKED) {
+            assert_int_equal(mm_fork(mm, &during.child), MM_OK);
+        }
+        item = (struct migrate_item){ .from = follow_page(mm, VA) };
         arch_hosted_on_copy(event_during, NULL);
         assert_int_equal(migrate_pages(&g.vm, &item, 1, target, NULL, MIGRATE_SYNC, &result), MM_OK);
         assert_true(during.done && result.moved == 1);
@@ -359,8 +371,11 @@ static void test_events_on_the_way(void **state)
             assert_int_equal(vm_user_write(mm, VA, &byte, 1), MM_OK);       /* still shared by copy-on-write */
             check(during.child);
             mm_put(during.child);
-        } else if (e == SPLIT) {
+        } else if (e == SPLIT || e == MUNLOCK) {
             check(mm);
+        } else if (e == MUNMAP_LOCKED) {
+            check(during.child);
+            mm_put(during.child);
         } else if (e != EXIT) {
             assert_int_equal(vm_user_write(mm, VA, &byte, 1), MM_EINVAL);
             assert_int_equal(vm_user_read(mm, VA, &byte, 1), e == READONLY ? MM_OK : MM_EINVAL);

@@ -131,7 +131,8 @@ static struct workload_stats run(uint64_t seed, uint32_t steps, uint32_t pages)
     for (uint32_t i = 0; i < w.count; i++) {
         struct workload_stats s = workload_task_stats(&w, i);
 
-        assert_true(s.steps > steps / 40 && s.bytes_verified > 0 && s.bytes_written > 0);
+        assert_true(s.steps > steps / 40 && s.bytes_verified > 0);
+        assert_true(s.bytes_written > 0 || s.steps < 1000);     /* a task of few huge pages may read only for that long */
     }
     workload_stop(&w);
     check_caches(&g, seed);
