@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitmap.h"
 #include "frameshift/assert.h"
 #include "pv_p2m.h"
 
@@ -40,21 +41,33 @@ static fs_status_t bad(const struct coop_channel *ch, const char *what, uint64_t
 
 /* ---- mapping -------------------------------------------------------------------------- */
 
+struct wanted { const uint64_t *pfns; mfn_t *out; size_t count; uint64_t least, most; };
+
+static void note_wanted(void *arg, uint64_t pfn, mfn_t m)
+{
+    struct wanted *w = arg;
+    for (size_t i = 0; pfn >= w->least && pfn <= w->most && i < w->count; i++) {
+        if (w->pfns[i] == pfn) {
+            w->out[i] = m;
+        }
+    }
+}
+
 /* The frames of pfns, checked (I1). */
 static fs_status_t look_up(const struct coop_channel *ch, const uint64_t *pfns, size_t count, mfn_t *out, struct fs_error *err)
 {
-    struct pv_p2m p2m;
-    uint64_t *gfns = malloc((count + 1) * sizeof(*gfns));
+    struct wanted w = { pfns, out, count, UINT64_MAX, 0 };
+    uint64_t *gfns = malloc((count + 1) * sizeof(*gfns)), pfn_count;
     if (gfns == NULL) {
         return FS_NO_MEMORY;
     }
-    fs_status_t s = pv_p2m_read(ch->be, ch->dom, ch->limit_pfns, &p2m, err);
-    if (s != FS_OK) {
-        free(gfns);
-        return s;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = MFN_NONE;
+        w.least = pfns[i] < w.least ? pfns[i] : w.least;
+        w.most = pfns[i] > w.most ? pfns[i] : w.most;
     }
+    fs_status_t s = pv_p2m_each(ch->be, ch->dom, ch->limit_pfns, note_wanted, &w, &pfn_count, err);
     for (size_t i = 0; i < count && s == FS_OK; i++) {
-        out[i] = pfns[i] < p2m.pfn_count ? pv_p2m_get(&p2m, pfns[i]) : MFN_NONE;
         s = mfn_is_none(out[i]) ? bad(ch, "a pfn without a frame", pfns[i], err) : FS_OK;
     }
     if (s == FS_OK) {
@@ -63,7 +76,6 @@ static fs_status_t look_up(const struct coop_channel *ch, const uint64_t *pfns, 
     for (size_t i = 0; i < count && s == FS_OK; i++) {
         s = gfns[i] == pfns[i] ? FS_OK : bad(ch, "a pfn that the M2P does not confirm", pfns[i], err);
     }
-    pv_p2m_free(&p2m);
     free(gfns);
     return s;
 }
@@ -323,21 +335,22 @@ fs_status_t coop_receive(struct coop_channel *ch, struct fs_abi_response *out, u
 
 /* ---- the export ------------------------------------------------------------------------------ */
 
-static void read_blocks(const struct fs_abi_block *page, uint64_t first_block, bool *free_pages, uint64_t count)
+static void read_blocks(const struct fs_abi_block *page, uint64_t first_block, uint64_t *free_pages, uint64_t count)
 {
     for (unsigned b = 0; b < FS_ABI_BLOCKS_PER_PAGE; b++) {
         uint64_t pfn = (first_block + b) * FS_ABI_BLOCK_PAGES;
         for (uint64_t i = 0; i < FS_ABI_BLOCK_PAGES && pfn + i < count; i++) {
-            free_pages[pfn + i] = page[b].free[i / 64] >> i % 64 & 1;
+            if (page[b].free[i / 64] >> i % 64 & 1) {
+                bitmap_set(free_pages, pfn + i);
+            }
         }
     }
 }
 
-fs_status_t coop_read_export(struct coop_channel *ch, bool *free_pages, uint64_t count, struct fs_error *err)
+fs_status_t coop_read_export(struct coop_channel *ch, uint64_t *free_pages, uint64_t count, struct fs_error *err)
 {
     struct fs_abi_request q = { .op = FS_ABI_QUERY, .flags = FS_ABI_QUERY_EXPORT };
     struct fs_abi_response a;
-    memset(free_pages, 0, count * sizeof(*free_pages));
     coop_send(ch, &q, NULL);
     fs_status_t s = coop_receive(ch, &a, NULL, MFN_NONE, err);
     if (s != FS_OK || a.status != FS_ABI_STATUS_OK || ch->export_pages == 0) {

@@ -42,7 +42,8 @@ void coop_send(struct coop_channel *ch, const struct fs_abi_request *request, co
  * this request moves the control page to, or MFN_NONE. pre: not coop_idle(). FS_TIMEOUT, FS_BAD_INPUT: the channel is of no more use. */
 fs_status_t coop_receive(struct coop_channel *ch, struct fs_abi_response *out, uint32_t *status, mfn_t control_to, struct fs_error *err) FS_MUST_CHECK;
 
-/* The exported page state: free[pfn] for pfns below count, as of a moment ago; all false where the guest exports nothing. */
-fs_status_t coop_read_export(struct coop_channel *ch, bool *free, uint64_t count, struct fs_error *err) FS_MUST_CHECK;
+/* The exported page state: a bit in free, which is all 0, for each free pfn below count, as of a moment ago; none where the guest exports
+ * nothing. */
+fs_status_t coop_read_export(struct coop_channel *ch, uint64_t *free, uint64_t count, struct fs_error *err) FS_MUST_CHECK;
 
 #endif

@@ -21,7 +21,12 @@ struct coop_reserve { uint64_t max_pages_before, count; };      /* COOP_RESERVE 
 
 /* One page that is to move. */
 enum coop_state { COOP_TODO, COOP_MOVED, COOP_STAYS };
-struct coop_page { uint64_t pfn; mfn_t mfn; uint8_t state, reason; bool free, shared; uint16_t tries; };
+struct coop_page {
+    uint32_t pfn, offset;                       /* of its frame from job->base */
+    uint8_t reason, tries;
+    uint8_t state : 2, free : 1, shared : 1;
+};
+_Static_assert(sizeof(struct coop_page) == 12, "one for each frame of the range");
 
 struct coop_job {
     const struct mover_ctx *ctx;
@@ -29,12 +34,13 @@ struct coop_job {
     struct hv_domain dom;
     struct mover_result *result;
     struct coop_channel channel;
-    struct coop_page *pages;
+    mfn_t base;                                 /* where the ranges begin */
+    struct coop_page *pages;                    /* ascending by pfn, those that the guest called free after the others */
     size_t page_count;
     /* the round */
     mfn_t *reserved;
     size_t reserved_count;
-    struct coop_move *moves;                    /* the i-th goes to reserved[i] */
+    struct coop_move *moves;                    /* the i-th goes to reserved[i]; in the order of pages */
     uint32_t *status;                           /* the guest's answers */
     size_t *page_of, move_count;
     bool *moved;                                /* what really happened */

@@ -92,18 +92,19 @@ static fs_status_t give(const struct mover_ctx *ctx, const struct hv_domain *dom
 
 static fs_status_t settle(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct last_round *r, uint64_t *released, struct fs_error *err)
 {
-    struct frame_set used = { 0 }, fresh = { 0 }, old = { 0 }, spare = { 0 }, left = { 0 };
+    struct frame_set fresh = { 0 }, old = { 0 }, spare = { 0 }, left = { 0 };
+    uint64_t limit = coop_limit_pfns(ctx);
     fs_status_t s = read_frames(ctx, r, dom->domid, &fresh, &old, err);
-    if (s == FS_OK) {
-        s = unused_read_p2m(ctx->be, dom, coop_limit_pfns(ctx), &used, err);
+    if (s == FS_OK && !r->reserved) {
+        s = unused_search(ctx->be, dom, ctx->ranges, &fresh, err);              /* I4 */
     }
-    if (s == FS_OK && r->reserved) {
-        s = unused_of(ctx->be, dom->domid, fresh.list, fresh.count, &used, &spare, err);
-    } else if (s == FS_OK) {
-        s = unused_search(ctx->be, dom, ctx->ranges, &used, &spare, err);       /* I4 */
+    frame_set_sort(&fresh);
+    frame_set_sort(&old);
+    if (s == FS_OK) {
+        s = unused_of(ctx->be, dom, limit, &fresh, &spare, err);
     }
     if (s == FS_OK) {
-        s = unused_of(ctx->be, dom->domid, old.list, old.count, &used, &left, err);
+        s = unused_of(ctx->be, dom, limit, &old, &left, err);
     }
     if (s == FS_OK) {
         s = give(ctx, dom, &left, true, released, err);
@@ -111,7 +112,6 @@ static fs_status_t settle(const struct mover_ctx *ctx, const struct hv_domain *d
     if (s == FS_OK) {
         s = give(ctx, dom, &spare, false, released, err);
     }
-    frame_set_free(&used);
     frame_set_free(&fresh);
     frame_set_free(&old);
     frame_set_free(&spare);

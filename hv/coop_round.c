@@ -11,7 +11,7 @@
  *   I5  what Xen would not take back is tried again and then left to recovery, whose journal still names it.
  * Lock order: none.
  * Why no exchange: the guest copies to frames that it owns already, so it needs no buffer and no second copy.
- * Cost: two p2m reads a round (mover_coop.c says how many pages that is), a request for each 128.
+ * Cost: three passes over the p2m a round (mover_coop.c says how many pages that is), a request for each 128.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -213,10 +213,51 @@ fs_status_t coop_request(struct coop_job *job, bool shared, struct fs_error *err
 
 /* ---- looking -------------------------------------------------------------------------------------- */
 
+/* Which of the moves the p2m leads to the new frame.  They are in the order of pages: at most two runs of ascending pfns. */
+struct look { struct coop_job *job; size_t second; };
+
+static struct coop_move *find_move(struct coop_move *list, size_t count, uint64_t pfn)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (list[mid].pfn < pfn) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < count && list[low].pfn == pfn ? &list[low] : NULL;
+}
+
+static void look_at(void *arg, uint64_t pfn, mfn_t m)
+{
+    const struct look *l = arg;
+    struct coop_job *job = l->job;
+    struct coop_move *at = find_move(job->moves, l->second, pfn);
+    if (at == NULL) {
+        at = find_move(job->moves + l->second, job->move_count - l->second, pfn);
+    }
+    if (at != NULL) {
+        job->moved[at - job->moves] = mfn_eq(m, at->to);
+    }
+}
+
+/* I2 */
+static fs_status_t look_at_p2m(struct coop_job *job, struct fs_error *err)
+{
+    struct look l = { .job = job, .second = 1 };
+    uint64_t pfns;
+    while (l.second < job->move_count && job->moves[l.second - 1].pfn < job->moves[l.second].pfn) {
+        l.second++;
+    }
+    memset(job->moved, 0, job->move_count * sizeof(*job->moved));
+    return job->move_count == 0 ? FS_OK : pv_p2m_each(job->be, &job->dom, coop_limit_pfns(job->ctx), look_at, &l, &pfns, err);
+}
+
 fs_status_t coop_look(struct coop_job *job, struct fs_error *err)
 {
     size_t n = job->move_count;
-    struct pv_p2m p2m;
     mfn_t *to = malloc((n + 1) * sizeof(*to));
     uint64_t *gfns = malloc((n + 1) * sizeof(*gfns));
     uint8_t *types = malloc(n + 1), *flags = malloc(n + 1);
@@ -233,14 +274,12 @@ fs_status_t coop_look(struct coop_job *job, struct fs_error *err)
         s = job->be->ops->types(job->be, job->dom.domid, to, n, types, flags, owned, err);
     }
     if (s == FS_OK) {
-        s = pv_p2m_read(job->be, &job->dom, coop_limit_pfns(job->ctx), &p2m, err);
+        s = look_at_p2m(job, err);
+    }
+    for (size_t i = 0; i < n && s == FS_OK; i++) {
+        job->moved[i] = job->moved[i] && gfns[i] == job->moves[i].pfn && owned[i];
     }
     if (s == FS_OK) {
-        for (size_t i = 0; i < n; i++) {
-            const struct coop_move *m = &job->moves[i];
-            job->moved[i] = m->pfn < p2m.pfn_count && mfn_eq(pv_p2m_get(&p2m, m->pfn), m->to) && gfns[i] == m->pfn && owned[i];     /* I2 */
-        }
-        pv_p2m_free(&p2m);
         coop_phase(job, "look", &since, n);
     }
     free(to);
@@ -256,7 +295,7 @@ fs_status_t coop_look(struct coop_job *job, struct fs_error *err)
 /* Give frames back; a refusal is tried again with what the domain still owns (I5). */
 static fs_status_t give_back(struct coop_job *job, const struct frame_set *frames, struct fs_error *err)
 {
-    struct frame_set left = { 0 }, nothing = { 0 };
+    struct frame_set left = { 0 };
     fs_status_t s = FS_OK;
     for (size_t i = 0; i < frames->count && s == FS_OK; i++) {
         s = frame_set_add(&left, frames->list[i]);
@@ -268,7 +307,7 @@ static fs_status_t give_back(struct coop_job *job, const struct frame_set *frame
             left.count = 0;
             break;
         }
-        s = unused_of(job->be, job->dom.domid, left.list, left.count, &nothing, &again, err);
+        s = unused_owned(job->be, job->dom.domid, &left, &again, err);
         frame_set_free(&left);
         left = again;
     }
@@ -294,8 +333,8 @@ static fs_status_t mark(struct coop_job *job, const struct frame_set *old, struc
 /* Which frames nobody needs any more (I2): old ones of what moved, new ones of what did not. */
 static fs_status_t sort_out(struct coop_job *job, struct frame_set *old, struct frame_set *spare, struct fs_error *err)
 {
-    struct frame_set used = { 0 }, olds = { 0 }, news = { 0 };
-    fs_status_t s = unused_read_p2m(job->be, &job->dom, coop_limit_pfns(job->ctx), &used, err);
+    struct frame_set olds = { 0 }, news = { 0 };
+    fs_status_t s = FS_OK;
     for (size_t i = 0; i < job->move_count && s == FS_OK; i++) {
         s = job->moved[i] ? frame_set_add(&olds, job->moves[i].from) : FS_OK;
     }
@@ -303,13 +342,13 @@ static fs_status_t sort_out(struct coop_job *job, struct frame_set *old, struct 
         s = i < job->move_count && job->moved[i] ? FS_OK : frame_set_add(&news, job->reserved[i]);
     }
     frame_set_sort(&olds);
+    frame_set_sort(&news);
     if (s == FS_OK) {
-        s = unused_of(job->be, job->dom.domid, olds.list, olds.count, &used, old, err);
+        s = unused_of(job->be, &job->dom, coop_limit_pfns(job->ctx), &olds, old, err);
     }
     if (s == FS_OK) {
-        s = unused_of(job->be, job->dom.domid, news.list, news.count, &used, spare, err);
+        s = unused_of(job->be, &job->dom, coop_limit_pfns(job->ctx), &news, spare, err);
     }
-    frame_set_free(&used);
     frame_set_free(&olds);
     frame_set_free(&news);
     return s;
@@ -318,8 +357,8 @@ static fs_status_t sort_out(struct coop_job *job, struct frame_set *old, struct 
 /* Frames that were given back and are still there: the guest, or somebody, has a reference. */
 static fs_status_t report_held(struct coop_job *job, const struct frame_set *old, struct fs_error *err)
 {
-    struct frame_set held = { 0 }, nothing = { 0 };
-    fs_status_t s = unused_of(job->be, job->dom.domid, old->list, old->count, &nothing, &held, err);
+    struct frame_set held = { 0 };
+    fs_status_t s = unused_owned(job->be, job->dom.domid, old, &held, err);
     for (size_t i = 0; i < held.count && s == FS_OK; i++) {
         s = mover_block(job->result, held.list[i], FS_FRAME_NONE, job->dom.domid, FS_REASON_FOREIGN_REF);
     }

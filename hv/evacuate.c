@@ -38,6 +38,7 @@ struct evacuation {
     struct hv_report *report;
     struct fs_blocker *known;           /* what the movers said, sorted by mfn before the sweep */
     size_t known_count;
+    fs_status_t *refused;               /* of each domain of the report: why its mover failed as a whole; FS_OK */
 };
 
 static uint64_t now_ns(const struct evacuation *e) { return e->hv->be->ops->clock_ns(e->hv->be); }
@@ -108,34 +109,22 @@ static fs_status_t online_range(struct evacuation *e, struct fs_error *err)
 
 /* ---- one domain --------------------------------------------------------------------------- */
 
-struct frame_list {
-    uint16_t domid;                     /* FS_DOMID_NONE: whoever owns it */
-    struct mover_frame *list;
-    size_t count, capacity;
-};
+/* Is the frame that domain's? */
+static bool frame_of(const struct hv_frame *f, uint16_t domid)
+{
+    return f->owner == HV_FRAME_DOMAIN && f->domid == domid;
+}
+
+struct collecting { uint16_t domid; struct mover_list *list; };
 
 static fs_status_t collect_owned(void *arg, mfn_t start, const struct hv_frame *frames, size_t count, struct fs_error *err)
 {
-    struct frame_list *l = arg;
-    (void)err;
-    for (size_t i = 0; i < count; i++) {
-        bool owned = frames[i].owner == HV_FRAME_DOMAIN && (l->domid == FS_DOMID_NONE || frames[i].domid == l->domid);
-        if (!owned && !(frames[i].owner == HV_FRAME_AMBIGUOUS && l->domid == FS_DOMID_NONE)) {
-            continue;
-        }
-        if (l->count == l->capacity) {
-            size_t capacity = l->capacity == 0 ? 4096 : l->capacity * 2;
-            struct mover_frame *grown = realloc(l->list, capacity * sizeof(*grown));
-            if (grown == NULL) {
-                return FS_NO_MEMORY;
-            }
-            l->list = grown;
-            l->capacity = capacity;
-        }
-        l->list[l->count++] = (struct mover_frame){ .mfn = mfn_add(start, i), .gfn = frames[i].gfn, .type = frames[i].type,
-                                                    .flags = frames[i].flags };
+    struct collecting *c = arg;
+    fs_status_t s = FS_OK;
+    for (size_t i = 0; i < count && s == FS_OK; i++) {
+        s = frame_of(&frames[i], c->domid) ? mover_list_add(c->list, mfn_add(start, i), frames[i].gfn) : FS_OK;
     }
-    return FS_OK;
+    return s == FS_BAD_RANGE ? fs_fail(err, s, "the ranges span more than 16 TiB: evacuate one after the other") : s;
 }
 
 static fs_status_t keep_blockers(struct evacuation *e, const struct fs_blocker *list, size_t count)
@@ -179,19 +168,19 @@ static fs_status_t move_domain(struct evacuation *e, struct hv_domain_report *r,
 {
     const struct mover_ops *ops = hv_mover_ops(r->plan.mover);
     struct hv_domain dom;
-    struct frame_list frames = { .domid = r->plan.domid };
+    struct mover_list list = { .base = e->survey.ranges.count > 0 ? e->survey.ranges.ranges[0].start : mfn_make(0) };
     struct mover_result result = { .report = r };
     if (ops == NULL) {
         return FS_OK;                                   /* the sweep gives the reason */
     }
     fs_status_t s = domain_still(e, &r->plan, &dom, err);
     if (s == FS_OK) {
-        s = survey_frames(e->hv->be, &e->survey.ranges, collect_owned, &frames, err);
+        s = survey_frames(e->hv->be, &e->survey.ranges, collect_owned, &(struct collecting){ r->plan.domid, &list }, err);
     }
-    if (s == FS_OK && frames.count > 0) {
+    if (s == FS_OK && list.count > 0) {
         s = journal_domain_begin(e, &dom, r->plan.mover, err);
         if (s == FS_OK) {
-            s = ops->move(&e->ctx, &dom, frames.list, frames.count, &result, err);
+            s = ops->move(&e->ctx, &dom, &list, &result, err);
         }
         if (s != FS_NEEDS_RECOVER) {
             struct fs_error second;
@@ -200,12 +189,7 @@ static fs_status_t move_domain(struct evacuation *e, struct hv_domain_report *r,
         }
     }
     fs_status_t kept = keep_blockers(e, result.blockers, result.blocker_count);
-    for (size_t i = 0; i < frames.count && s != FS_OK && kept == FS_OK; i++) {
-        struct fs_blocker b = { .mfn = frames.list[i].mfn, .gfn = frames.list[i].gfn, .domid = dom.domid,
-                                .reason = (uint8_t)refusal_reason(s) };
-        kept = keep_blockers(e, &b, 1);
-    }
-    free(frames.list);
+    mover_list_free(&list);
     free(result.blockers);
     return s == FS_OK ? kept : s;
 }
@@ -222,6 +206,7 @@ static fs_status_t move_all(struct evacuation *e, struct fs_error *err)
                            "the range is online again", r->plan.domid);
         }
         r->status = move_domain(e, r, &words);
+        e->refused[i] = r->status;
         snprintf(r->error, sizeof(r->error), "%.*s", (int)sizeof(r->error) - 1, r->status == FS_OK ? "" : words.text);
         report->frames_moved += r->moved;
         report->pages_hashed += r->pages_hashed;
@@ -244,39 +229,51 @@ static fs_status_t move_all(struct evacuation *e, struct fs_error *err)
 
 /* ---- evict ----------------------------------------------------------------------------------- */
 
+struct looking { uint16_t domid; bool any; };
+
+static fs_status_t look_for_owned(void *arg, mfn_t start, const struct hv_frame *frames, size_t count, struct fs_error *err)
+{
+    struct looking *l = arg;
+    (void)start, (void)err;
+    for (size_t i = 0; i < count && !l->any; i++) {
+        l->any = frame_of(&frames[i], l->domid);
+    }
+    return FS_OK;
+}
+
 static bool range_has_frames_of(struct evacuation *e, uint16_t domid, struct fs_error *err)
 {
-    struct frame_list frames = { .domid = domid };
-    fs_status_t s = survey_frames(e->hv->be, &e->survey.ranges, collect_owned, &frames, err);
-    bool any = s == FS_OK && frames.count > 0;
-    free(frames.list);
-    return any;
+    struct looking l = { .domid = domid };
+    return survey_frames(e->hv->be, &e->survey.ranges, look_for_owned, &l, err) == FS_OK && l.any;
+}
+
+struct marking { struct evacuation *e; mfn_t *list; struct hv_mark_result *marks; };
+
+static fs_status_t mark_owned_chunk(void *arg, mfn_t start, const struct hv_frame *frames, size_t count, struct fs_error *err)
+{
+    struct marking *m = arg;
+    size_t n = 0;
+    ASSERT_CMP(count, <=, SURVEY_CHUNK);
+    for (size_t i = 0; i < count; i++) {
+        if (frames[i].owner == HV_FRAME_DOMAIN || frames[i].owner == HV_FRAME_AMBIGUOUS) {
+            m->list[n++] = mfn_add(start, i);
+        }
+    }
+    return n == 0 ? FS_OK : m->e->hv->be->ops->mark_owned(m->e->hv->be, m->list, n, m->marks, err);
 }
 
 /* Whatever lies in the range now leaves the heap's reach, whoever lets it go: a restore takes its frames from the heap, and a frame
  * that another guest gives back meanwhile must not be among them. */
 static fs_status_t mark_everything(struct evacuation *e, struct fs_error *err)
 {
-    struct frame_list owned = { .domid = FS_DOMID_NONE };
+    struct marking m = { .e = e, .list = malloc(SURVEY_CHUNK * sizeof(*m.list)), .marks = malloc(SURVEY_CHUNK * sizeof(*m.marks)) };
     uint64_t offlined = 0, pending = 0;
-    fs_status_t s = survey_frames(e->hv->be, &e->survey.ranges, collect_owned, &owned, err);
-    mfn_t *list = malloc((owned.count + 1) * sizeof(*list));
-    struct hv_mark_result *marks = calloc(owned.count + 1, sizeof(*marks));
-    if (s == FS_OK && (list == NULL || marks == NULL)) {
-        s = FS_NO_MEMORY;
-    }
-    for (size_t i = 0; i < owned.count && s == FS_OK; i++) {
-        list[i] = owned.list[i].mfn;
-    }
-    if (s == FS_OK && owned.count > 0) {
-        s = e->hv->be->ops->mark_owned(e->hv->be, list, owned.count, marks, err);
-    }
+    fs_status_t s = m.list == NULL || m.marks == NULL ? FS_NO_MEMORY : survey_frames(e->hv->be, &e->survey.ranges, mark_owned_chunk, &m, err);
     if (s == FS_OK) {
         s = mark_unowned(e, &offlined, &pending, err);      /* last: what was let go before its mark is free now */
     }
-    free(owned.list);
-    free(list);
-    free(marks);
+    free(m.list);
+    free(m.marks);
     return s;
 }
 
@@ -320,6 +317,11 @@ static enum fs_reason reason_for(const struct evacuation *e, mfn_t m, const stru
         bsearch(&key, e->known, e->known_count, sizeof(key), blocker_order);
     if (known != NULL && f->owner == HV_FRAME_DOMAIN && known->domid == f->domid) {
         return (enum fs_reason)known->reason;
+    }
+    for (size_t i = 0; i < e->report->domain_count && f->owner == HV_FRAME_DOMAIN; i++) {
+        if (e->report->domains[i].plan.domid == f->domid && e->refused[i] != FS_OK) {
+            return refusal_reason(e->refused[i]);
+        }
     }
     switch (f->owner) {
     case HV_FRAME_BROKEN:    return FS_REASON_BROKEN;
@@ -379,20 +381,19 @@ static fs_status_t sweep_chunk(void *arg, mfn_t start, const struct hv_frame *fr
 /* Frames that are still someone's: pending, so that they leave the heap's reach when they are let go. */
 static fs_status_t mark_rest(struct evacuation *e, struct fs_error *err)
 {
-    mfn_t *list = malloc((e->report->blocker_count + 1) * sizeof(*list));
-    struct hv_mark_result *marks = calloc(e->report->blocker_count + 1, sizeof(*marks));
-    size_t n = 0;
-    fs_status_t s = list == NULL || marks == NULL ? FS_NO_MEMORY : FS_OK;
-    for (size_t i = 0; s == FS_OK && i < e->report->blocker_count; i++) {
-        if (e->report->blockers[i].reason != FS_REASON_XEN && e->report->blockers[i].reason != FS_REASON_BROKEN) {
-            list[n++] = e->report->blockers[i].mfn;
+    struct marking m = { .e = e, .list = malloc(SURVEY_CHUNK * sizeof(*m.list)), .marks = malloc(SURVEY_CHUNK * sizeof(*m.marks)) };
+    fs_status_t s = m.list == NULL || m.marks == NULL ? FS_NO_MEMORY : FS_OK;
+    for (size_t i = 0; s == FS_OK && i < e->report->blocker_count; ) {
+        size_t n = 0;
+        for (; n < SURVEY_CHUNK && i < e->report->blocker_count; i++) {
+            if (e->report->blockers[i].reason != FS_REASON_XEN && e->report->blockers[i].reason != FS_REASON_BROKEN) {
+                m.list[n++] = e->report->blockers[i].mfn;
+            }
         }
+        s = n == 0 ? FS_OK : e->hv->be->ops->mark_owned(e->hv->be, m.list, n, m.marks, err);
     }
-    if (s == FS_OK && n > 0) {
-        s = e->hv->be->ops->mark_owned(e->hv->be, list, n, marks, err);
-    }
-    free(list);
-    free(marks);
+    free(m.list);
+    free(m.marks);
     return s;
 }
 
@@ -537,7 +538,8 @@ fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options
         options->on_plan(options->plan_arg, &out->plan);
     }
     out->domains = calloc(out->plan.domain_count + 1, sizeof(*out->domains));
-    if (out->domains == NULL) {
+    e.refused = calloc(out->plan.domain_count + 1, sizeof(*e.refused));
+    if (out->domains == NULL || e.refused == NULL) {
         s = FS_NO_MEMORY;
         goto out;
     }
@@ -564,6 +566,7 @@ out:
         journal_close(e.journal);
     }
     free(e.known);
+    free(e.refused);
     survey_free(&e.survey);
     return s;
 }

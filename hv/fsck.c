@@ -98,7 +98,7 @@ static fs_status_t view_read(struct check *c, struct pv_view *v, struct fs_error
         v->pfns[v->count] = pfn;
         v->mfns[v->count++] = m;
     }
-    return pv_tables_find(c->hv->be, c->dom->domid, v->mfns, v->count, &v->tables, NULL, err);
+    return pv_tables_find(c->hv->be, c->dom->domid, &v->p2m, c->host.max_mfn, &v->tables, NULL, err);
 }
 
 static fs_status_t check_p2m(struct check *c, const struct pv_view *v, struct fs_error *err)

@@ -52,13 +52,13 @@ static bool verify(const struct hap_job *job) { return job->ctx->options && job-
 
 bool hap_extent_whole(const struct hap_job *job, size_t index)
 {
-    uint64_t mfn = job->list[index].mfn.n, gfn = job->gfns[index];
+    uint64_t mfn = hap_mfn_at(job, index).n, gfn = hap_gfn_at(job, index);
 
     if (mfn % FS_SP_PAGES != 0 || gfn % FS_SP_PAGES != 0 || job->count - index < FS_SP_PAGES) {
         return false;
     }
     for (size_t i = 0; i < FS_SP_PAGES; i++) {
-        if (job->list[index + i].mfn.n != mfn + i || job->gfns[index + i] != gfn + i || job->states[index + i] != HAP_TODO) {
+        if (hap_mfn_at(job, index + i).n != mfn + i || hap_gfn_at(job, index + i) != gfn + i || job->states[index + i] != HAP_TODO) {
             return false;
         }
     }
@@ -284,8 +284,8 @@ static fs_status_t prepare(struct hap_job *job, struct extent *e, struct fs_erro
 {
     void *map;
 
-    e->gfn = job->gfns[e->index];
-    e->mfn = job->list[e->index].mfn.n;
+    e->gfn = hap_gfn_at(job, e->index);
+    e->mfn = hap_mfn_at(job, e->index).n;
     for (size_t i = 0; i < FS_SP_PAGES; i++) {
         e->gfns[i] = e->gfn + i;
         e->mfns[i] = mfn_make(e->mfn + i);
@@ -349,7 +349,7 @@ static fs_status_t journal_chunk(struct hap_job *job, size_t at, size_t *end, st
 
     while (at < job->count && n < CHUNK_EXTENTS) {
         if (hap_extent_whole(job, at)) {
-            runs[n++] = (struct hap_run){ .gfn = job->gfns[at], .mfn = job->list[at].mfn.n, .pages = FS_SP_PAGES };
+            runs[n++] = (struct hap_run){ .gfn = hap_gfn_at(job, at), .mfn = hap_mfn_at(job, at).n, .pages = FS_SP_PAGES };
             at += FS_SP_PAGES;
         } else {
             at++;

@@ -58,7 +58,7 @@ static fs_status_t look(struct hap_job *job, uint64_t gfn, uint32_t index, const
     c.likely = (uint8_t)((held_shape_array(page) ? HELD_ARRAY : 0) | (held_shape_vcpu_likely(page) ? HELD_VCPU : 0)
                          | (held_shape_control(page, hap_ports_limit(h->ports)) ? HELD_CONTROL : 0));
     c.array_agrees = c.kinds & HELD_ARRAY && hap_ports_agree(h->ports, page);
-    c.mfn = index == HAP_NO_INDEX ? FS_FRAME_NONE : job->list[index].mfn.n;
+    c.mfn = index == HAP_NO_INDEX ? FS_FRAME_NONE : hap_mfn_at(job, index).n;
     h->list[h->count++] = c;
     return FS_OK;
 }
@@ -92,7 +92,7 @@ static fs_status_t scan_range(struct hap_job *job, struct fs_error *err)
         if (job->states[i] != HAP_TODO && job->states[i] != HAP_BUSY) {
             continue;
         }
-        gfns[n] = job->gfns[i];
+        gfns[n] = hap_gfn_at(job, i);
         indices[n++] = (uint32_t)i;
         if (n == PIECE_PAGES) {
             st = scan_piece(job, gfns, indices, n, err);
@@ -100,22 +100,6 @@ static fs_status_t scan_range(struct hap_job *job, struct fs_error *err)
         }
     }
     return n > 0 && st == FS_OK ? scan_piece(job, gfns, indices, n, err) : st;
-}
-
-static bool in_range(const struct hap_job *job, uint64_t gfn)
-{
-    size_t low = 0, high = job->count;
-
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-
-        if (job->gfns[job->by_gfn[mid]] < gfn) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low < job->count && job->gfns[job->by_gfn[low]] == gfn;
 }
 
 /* Every gfn that some frame of the machine claims: a superset of this guest's gfns, far smaller than its gfn space. */
@@ -162,12 +146,17 @@ static fs_status_t scan_rest(struct hap_job *job, struct fs_error *err)
         return fs_fail(err, FS_NO_MEMORY, "no memory to list the frames of domain %u", job->domid);
     }
     st = claimed_gfns(job, bits, limit, err);
+    for (size_t i = 0; i < job->count; i++) {               /* what lies in the range was looked at */
+        if (hap_gfn_at(job, i) < limit) {
+            bits[hap_gfn_at(job, i) / 64] &= ~(1ull << (hap_gfn_at(job, i) % 64));
+        }
+    }
     for (uint64_t g = 0; g < limit && st == FS_OK; g++) {
         if (bits[g / 64] == 0) {
             g |= 63;
             continue;
         }
-        if (!(bits[g / 64] >> (g % 64) & 1) || g - job->window_gfn < HAP_WINDOW_PAGES || in_range(job, g)) {
+        if (!(bits[g / 64] >> (g % 64) & 1) || g - job->window_gfn < HAP_WINDOW_PAGES) {
             continue;
         }
         gfns[n++] = g;
@@ -304,7 +293,7 @@ fs_status_t hap_held_settle(struct hap_job *job, struct fs_error *err)
 
     for (uint32_t i = 0; i < job->count && st == FS_OK; i++) {
         struct hv_frame_refs refs = { 0 };
-        mfn_t mfn = job->list[i].mfn;
+        mfn_t mfn = hap_mfn_at(job, i);
 
         if (job->states[i] != HAP_SUSPECT) {
             continue;

@@ -110,11 +110,9 @@ struct hap_job {
     struct mover_result *result;
     struct hv_domain_report *report;
 
-    const struct mover_frame *list; /* as given; sorted by mfn */
-    uint64_t *gfns;                 /* gfn of each, as last verified */
+    struct mover_list *list;        /* as given, but that gfns are kept as they were last verified */
     uint8_t *states;                /* enum hap_state */
     uint8_t *reasons;               /* enum fs_reason, where HAP_STAYS */
-    uint32_t *by_gfn;               /* indices sorted by gfn */
     size_t count;
 
     struct hv_grants *grants;       /* the watch, where the machine has one */
@@ -138,6 +136,9 @@ struct hap_job {
     bool final;                     /* the last pass: what looks held is asked about in its pause */
     uint64_t late_writes;           /* old frames written to after the switch (checked with verify) */
 };
+
+static inline mfn_t hap_mfn_at(const struct hap_job *job, size_t index) { return mover_list_mfn(job->list, index); }
+static inline uint64_t hap_gfn_at(const struct hap_job *job, size_t index) { return mover_list_gfn(job->list, index); }
 
 /* ---- hap_scratch.c ---- */
 

@@ -88,7 +88,7 @@ static void look_before(struct hap_job *job, struct batch *b)
         } else if (b->now_gfns[i] == FS_FRAME_NONE) {
             *state = HAP_GONE;
         } else if (b->now_gfns[i] != b->gfns[i] || b->old_err[i] != 0) {
-            job->gfns[b->index[i]] = b->now_gfns[i];        /* I5 */
+            job->list->list[b->index[i]].gfn = b->now_gfns[i] < UINT32_MAX ? (uint32_t)b->now_gfns[i] : UINT32_MAX;        /* I5 */
             *state = HAP_BUSY;
         } else if (!job->final && hap_held_sets_aside(job, page(b->old, i))) {
             *state = HAP_SUSPECT;
@@ -284,8 +284,8 @@ static fs_status_t prepare(struct hap_job *job, struct batch *b, struct fs_error
         return st;
     }
     for (size_t i = 0; i < b->count; i++) {
-        b->gfns[i] = job->gfns[b->index[i]];
-        b->mfns[i] = job->list[b->index[i]].mfn;
+        b->gfns[i] = hap_gfn_at(job, b->index[i]);
+        b->mfns[i] = hap_mfn_at(job, b->index[i]);
         b->slots[i] = hap_gfn(job, HAP_SLOT_OFFSET + i).n;
     }
     st = map_both(job, b, err);
@@ -339,12 +339,12 @@ static fs_status_t journal_chunk(struct hap_job *job, size_t next, size_t *end, 
         if (job->states[i] != HAP_TODO) {
             continue;
         }
-        uint64_t mfn = job->list[i].mfn.n;
+        uint64_t mfn = hap_mfn_at(job, i).n;
 
-        if (n > 0 && runs[n - 1].gfn + runs[n - 1].pages == job->gfns[i] && runs[n - 1].mfn + runs[n - 1].pages == mfn) {
+        if (n > 0 && runs[n - 1].gfn + runs[n - 1].pages == hap_gfn_at(job, i) && runs[n - 1].mfn + runs[n - 1].pages == mfn) {
             runs[n - 1].pages++;
         } else {
-            runs[n++] = (struct hap_run){ .gfn = job->gfns[i], .mfn = mfn, .pages = 1 };
+            runs[n++] = (struct hap_run){ .gfn = hap_gfn_at(job, i), .mfn = mfn, .pages = 1 };
         }
         pages++;
     }
@@ -418,7 +418,7 @@ fs_status_t hap_swap_all(struct hap_job *job, struct fs_error *err)
     }
     for (uint32_t i = 0; i < job->count && st == FS_OK; i++) {
         if (job->states[i] == HAP_BUSY || job->states[i] == HAP_TODO) {
-            hap_stays(job, i, hap_busy(job, job->gfns[i]) ? FS_REASON_GRANTED : FS_REASON_XEN_REFUSED);
+            hap_stays(job, i, hap_busy(job, hap_gfn_at(job, i)) ? FS_REASON_GRANTED : FS_REASON_XEN_REFUSED);
         }
     }
     free(b);

@@ -20,7 +20,9 @@
  * power may leave zeroes.  Nothing else is a torn tail.
  * Why records are mapped and not kept: the moves of a 64 GiB guest are 400 MB,
  * dom0 may have less; page cache can be reclaimed.
- * Cost: one write and one fdatasync an append; open reads the file once.
+ * Why a stream is asked for twice: the checksum stands before the payload, and a header written last would leave, after a kill,
+ * something that is no torn tail.
+ * Cost: one write and one fdatasync an append (a write for each 64 KiB of a stream); open reads the file once.
  */
 #include "journal.h"
 
@@ -44,6 +46,7 @@
 #define FORMAT          1u
 #define RECORD_MAGIC    0x4c4e524au             /* "JRNL" */
 #define READ_BYTES      (1u << 20)
+#define PIECE_BYTES     (64u << 10)             /* of a streamed record */
 #define MAP_STEP_BYTES  (64ull << 20)
 #define MAPPINGS_MAX    40                      /* each at least doubles the one before */
 
@@ -459,23 +462,84 @@ static fs_status_t create_file(struct journal *j, struct fs_error *err)
     return s;
 }
 
-static fs_status_t write_record(struct journal *j, enum journal_type type, const void *data, size_t bytes, struct fs_error *err)
+/* What a record holds: bytes in one piece, or a stream of them. */
+struct content {
+    const void *data;
+    journal_fill_fn fill;                       /* NULL: data */
+    void *arg;
+    size_t bytes;
+};
+
+/* Up to room bytes of a stream from offset on: as many as there are. */
+static size_t next_piece(const struct content *c, uint64_t offset, void *buffer, size_t room)
+{
+    size_t n = 0;
+    while (n < room && offset + n < c->bytes) {
+        size_t left = c->bytes - (size_t)offset - n, most = room - n < left ? room - n : left;
+        size_t got = c->fill(c->arg, offset + n, (char *)buffer + n, most);
+
+        ASSERT(got <= most);
+        if (!got) {
+            break;                              /* an element does not fit into what is left of the buffer */
+        }
+        n += got;
+    }
+    ASSERT(n > 0);
+    return n;
+}
+
+static int write_stream(struct journal *j, const struct content *c, struct record_header *h, char *buffer)
+{
+    size_t first = next_piece(c, 0, buffer, PIECE_BYTES), n = first;
+    uint32_t crc = crc_of(h->crc, buffer, n);
+
+    for (uint64_t at = n; at < c->bytes; at += n) {
+        n = next_piece(c, at, buffer, PIECE_BYTES);
+        crc = crc_of(crc, buffer, n);
+    }
+    h->crc = crc;
+    /* A stream that was one piece is in the buffer still; a longer one is made once more. */
+    n = first == c->bytes ? first : next_piece(c, 0, buffer, PIECE_BYTES);
+    struct iovec v[2] = { { .iov_base = h, .iov_len = sizeof(*h) }, { .iov_base = buffer, .iov_len = n } };
+    int rc = write_all(j->fd, j->end, v, 2);
+    crc = crc_of(0, h, offsetof(struct record_header, crc));
+    crc = crc_of(crc, buffer, n);
+    for (uint64_t at = n; at < c->bytes && !rc; at += n) {
+        n = next_piece(c, at, buffer, PIECE_BYTES);
+        crc = crc_of(crc, buffer, n);
+        struct iovec piece = { .iov_base = buffer, .iov_len = n };
+        rc = write_all(j->fd, j->end + sizeof(*h) + at, &piece, 1);
+    }
+    ASSERT(rc || crc == h->crc);                /* the stream said the same twice */
+    return rc;
+}
+
+static int write_content(struct journal *j, const struct content *c, struct record_header *h)
 {
     static const char zeroes[8];
-    struct record_header h = { .magic = RECORD_MAGIC, .type = (uint32_t)type, .seq = j->count + 1, .bytes = bytes };
-    struct iovec v[3] = {
-        { .iov_base = &h, .iov_len = sizeof(h) },
-        /* writev does not write to it */
-        { .iov_base = (void *)(uintptr_t)data, .iov_len = bytes },
-        { .iov_base = (void *)(uintptr_t)zeroes, .iov_len = (size_t)(padded(bytes) - bytes) },
-    };
+    char buffer[PIECE_BYTES];
+    /* writev does not write to them */
+    struct iovec pad = { .iov_base = (void *)(uintptr_t)zeroes, .iov_len = (size_t)(padded(c->bytes) - c->bytes) };
 
-    h.header_crc = crc_of(0, &h, offsetof(struct record_header, header_crc));
-    h.crc = crc_of(0, &h, offsetof(struct record_header, crc));
-    if (bytes) {
-        h.crc = crc_of(h.crc, data, bytes);
+    h->header_crc = crc_of(0, h, offsetof(struct record_header, header_crc));
+    h->crc = crc_of(0, h, offsetof(struct record_header, crc));
+    if (c->fill && c->bytes) {
+        int rc = write_stream(j, c, h, buffer);
+
+        return rc || !pad.iov_len ? rc : write_all(j->fd, j->end + sizeof(*h) + c->bytes, &pad, 1);
     }
-    if (write_all(j->fd, j->end, v, 3)) {
+    if (c->bytes) {
+        h->crc = crc_of(h->crc, c->data, c->bytes);
+    }
+    struct iovec v[3] = { { .iov_base = h, .iov_len = sizeof(*h) }, { .iov_base = (void *)(uintptr_t)c->data, .iov_len = c->bytes }, pad };
+    return write_all(j->fd, j->end, v, 3);
+}
+
+static fs_status_t write_record(struct journal *j, enum journal_type type, const struct content *c, struct fs_error *err)
+{
+    struct record_header h = { .magic = RECORD_MAGIC, .type = (uint32_t)type, .seq = j->count + 1, .bytes = c->bytes };
+
+    if (write_content(j, c, &h)) {
         fs_status_t s = io_fail(j, "write", err);
 
         j->broken = ftruncate(j->fd, (off_t)j->end) || fdatasync(j->fd);
@@ -497,10 +561,11 @@ static fs_status_t check_writer(const struct journal *j, struct fs_error *err)
     return FS_OK;
 }
 
-fs_status_t journal_append(struct journal *j, enum journal_type type, const void *data, size_t bytes, struct fs_error *err)
+static fs_status_t append(struct journal *j, enum journal_type type, const struct content *c, struct fs_error *err)
 {
+    const size_t bytes = c->bytes;
+
     ASSERT(type_known((uint32_t)type));
-    ASSERT(data || !bytes);
     fs_status_t s = check_writer(j, err);
     if (s) {
         return s;
@@ -524,7 +589,7 @@ fs_status_t journal_append(struct journal *j, enum journal_type type, const void
         s = fs_fail(err, s, "no memory for a journal record");
     } else {
         j->count--;
-        s = write_record(j, type, data, bytes, err);
+        s = write_record(j, type, c, err);
     }
     if (s) {
         struct fs_error ignored;
@@ -541,6 +606,18 @@ fs_status_t journal_append(struct journal *j, enum journal_type type, const void
         (void)raise(SIGKILL);
     }
     return FS_OK;
+}
+
+fs_status_t journal_append(struct journal *j, enum journal_type type, const void *data, size_t bytes, struct fs_error *err)
+{
+    ASSERT(data || !bytes);
+    return append(j, type, &(struct content){ .data = data, .bytes = bytes }, err);
+}
+
+fs_status_t journal_append_from(struct journal *j, enum journal_type type, journal_fill_fn fill, void *arg, size_t bytes, struct fs_error *err)
+{
+    ASSERT(fill);
+    return append(j, type, &(struct content){ .fill = fill, .arg = arg, .bytes = bytes }, err);
 }
 
 size_t journal_count(const struct journal *j)

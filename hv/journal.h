@@ -25,7 +25,7 @@ struct journal;
     X(DOMAIN_BEGIN,       5)  /* struct journal_domain */                            \
     X(DOMAIN_END,         6)  /* nothing of this domain is left to undo */           \
     X(PV_RESERVE_INTENT, 16)                                                         \
-    X(PV_RESERVED,       17)  /* mfn_t[]: new frames, owned, outside the p2m */      \
+    X(PV_RESERVED,       17)  /* uint32_t[], ascending: new frames, owned, outside the p2m */      \
     X(PV_SUSPEND_INTENT, 18)                                                         \
     X(PV_SUSPENDED,      19)                                                         \
     X(PV_STATE,          20)  /* vCPU states, pinned tables */                       \
@@ -70,6 +70,11 @@ fs_status_t journal_open(const char *state_dir, bool for_recovery, struct journa
 bool journal_pending(const char *state_dir);
 /* data may be NULL where bytes == 0. On disk when it returns FS_OK. */
 fs_status_t journal_append(struct journal *j, enum journal_type type, const void *data, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
+/* The same for a record of bytes that need not be in one piece: fill puts up to room of them into buffer, from offset on, and says
+ * how many (at least one).  It is called for ascending offsets that continue where it left off, and once or twice for all:
+ * offset 0 begins anew.  Both times the bytes must be the same. */
+typedef size_t (*journal_fill_fn)(void *arg, uint64_t offset, void *buffer, size_t room);
+fs_status_t journal_append_from(struct journal *j, enum journal_type type, journal_fill_fn fill, void *arg, size_t bytes, struct fs_error *err) FS_MUST_CHECK;
 /* Number of records so far; data of record i stays valid until journal_close(). For recovery: what was found.
  * *data is 8-byte aligned. Should dom0 lack the memory to map it, *data is NULL and *bytes 0: check sizes as always. */
 size_t journal_count(const struct journal *j);

@@ -1,8 +1,8 @@
 /*
- * mover.c - what every mover shares: blockers, events, phases, names.
+ * mover.c - what every mover shares: lists of frames, blockers, events, phases, names.
  *
- * Owns: growth of struct mover_result's blocker list and of a domain report's
- * phase table.
+ * Owns: growth of lists of frames, of struct mover_result's blocker list and of a domain
+ * report's phase table.
  * Invariants:
  *  I1 a phase name appears once in a report; times and counts of one name add up;
  *  I2 the last slot of a full phase table collects the rest as "other", so that
@@ -46,6 +46,34 @@ fs_status_t mover_block(struct mover_result *r, mfn_t mfn, uint64_t gfn, uint16_
     r->blockers[r->blocker_count++] =
         (struct fs_blocker){ .mfn = mfn, .gfn = gfn, .domid = domid, .reason = (uint8_t)reason };
     return FS_OK;
+}
+
+fs_status_t mover_list_add(struct mover_list *l, mfn_t mfn, uint64_t gfn)
+{
+    ASSERT(mfn.n >= l->base.n);
+    if (mfn.n - l->base.n > UINT32_MAX) {
+        return FS_BAD_RANGE;
+    }
+    if (l->count == l->capacity) {
+        /* By an eighth: a doubled list of a large guest would be most of what the engine takes. */
+        size_t capacity = l->capacity + l->capacity / 8 + 4096;
+        struct mover_frame *grown = realloc(l->list, capacity * sizeof(*grown));
+
+        if (!grown) {
+            return FS_NO_MEMORY;
+        }
+        l->list = grown;
+        l->capacity = capacity;
+    }
+    l->list[l->count++] = (struct mover_frame){ .offset = (uint32_t)(mfn.n - l->base.n), .gfn = gfn < UINT32_MAX ? (uint32_t)gfn : UINT32_MAX };
+    return FS_OK;
+}
+
+void mover_list_free(struct mover_list *l)
+{
+    free(l->list);
+    l->list = NULL;
+    l->count = l->capacity = 0;
 }
 
 void mover_event(const struct mover_ctx *ctx, enum fs_event_id id, uint16_t domid, uint64_t a, uint64_t b, const char *note)

@@ -33,13 +33,24 @@ static inline bool mover_interrupted(const struct mover_ctx *ctx)
     return ctx->interrupted != NULL && *ctx->interrupted != 0;
 }
 
-/* One frame that the mover is asked to move. */
+/* The frames that a mover is asked to move: 8 bytes each, sorted by mfn. */
 struct mover_frame {
-    mfn_t mfn;
-    uint64_t gfn;                           /* by the M2P; unverified */
-    uint8_t type;                           /* enum hv_frame_type */
-    uint8_t flags;                          /* HV_FRAME_* */
+    uint32_t offset;                        /* from the list's base */
+    uint32_t gfn;                           /* by the M2P, unverified; UINT32_MAX: none */
 };
+struct mover_list {
+    mfn_t base;
+    struct mover_frame *list;
+    size_t count, capacity;
+};
+/* Ascending. FS_BAD_RANGE: more than 16 TiB beyond base. */
+fs_status_t mover_list_add(struct mover_list *l, mfn_t mfn, uint64_t gfn) FS_MUST_CHECK;
+void mover_list_free(struct mover_list *l);             /* leaves it empty, base as it was */
+static inline mfn_t mover_list_mfn(const struct mover_list *l, size_t i) { return mfn_add(l->base, l->list[i].offset); }
+static inline uint64_t mover_list_gfn(const struct mover_list *l, size_t i)
+{
+    return l->list[i].gfn == UINT32_MAX ? FS_FRAME_NONE : l->list[i].gfn;
+}
 
 struct mover_result {
     struct hv_domain_report *report;        /* filled: moved, blackout, phases ... */
@@ -54,11 +65,11 @@ void mover_phase(struct hv_domain_report *r, const char *name, uint64_t ns, uint
 struct mover_ops {
     const char *name;
     enum hv_mover id;
-    /* Move every frame of list (sorted by mfn, all owned by dom) that can be moved; every other one gets a blocker.
-     * The old frames end marked and released (offlined).
+    /* Move every frame of list (all owned by dom) that can be moved; every other one gets a blocker.
+     * The old frames end marked and released (offlined).  The list is the mover's: it may free it as soon as it can do without.
      * FS_OK: done, blockers tell the rest.  Other: the guest runs as before and the frames are where they were,
      * but for what report->moved says. */
-    fs_status_t (*move)(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+    fs_status_t (*move)(const struct mover_ctx *ctx, const struct hv_domain *dom, struct mover_list *list,
                         struct mover_result *result, struct fs_error *err);
     /* Finish or roll back what journal records [first, last) of this domain say.  Idempotent: it may be killed as well. */
     fs_status_t (*recover)(const struct mover_ctx *ctx, uint16_t domid, size_t first, size_t last,
@@ -73,7 +84,7 @@ struct journal_begin {
     uint64_t start_time_s;
     char target[HV_NAME_BYTES * 2];
 };
-#define JOURNAL_VERSION 1u
+#define JOURNAL_VERSION 2u           /* 2: 32-bit frames in PV_RESERVED and PV_MOVES */
 struct journal_domain {
     uint16_t domid;
     uint8_t mover;                          /* enum hv_mover */

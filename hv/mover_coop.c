@@ -10,12 +10,13 @@
  *   I4  the pages that the guest and the tool share go last, alone: their old frames are ours to let go.
  * Lock order: none; one guest at a time.
  * Why free pages last: they move without a copy or a stop, so requests of one sort make few, full stops.
- * Cost: the guest's; here two p2m reads a round.
+ * Cost: the guest's; here three passes over the p2m a round, and 12 bytes a frame of the range.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitmap.h"
 #include "coop_job.h"
 #include "frameshift/assert.h"
 #include "pv_p2m.h"
@@ -51,63 +52,130 @@ static enum fs_reason special_reason(const struct hv_special *list, size_t count
     return reason;
 }
 
-static int page_order(const void *a, const void *b)
+struct choosing {
+    struct coop_job *job;
+    const struct mover_list *list;
+    struct hv_special *specials;
+    size_t special_count;
+    uint64_t *taken;                    /* bitmap over list: will be asked for */
+    uint64_t *todo, *free_pages;        /* bitmaps by pfn */
+    uint64_t pfn_end;
+    size_t count, front, back;          /* of job->pages: filled from both ends */
+};
+
+/* The list's index of a frame, or list->count. */
+static size_t index_of(const struct mover_list *l, mfn_t m)
 {
-    const struct coop_page *x = a, *y = b;
-    if (x->free != y->free) {
-        return x->free ? 1 : -1;
+    size_t low = 0, high = l->count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (mover_list_mfn(l, mid).n < m.n) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
     }
-    return x->pfn < y->pfn ? -1 : x->pfn > y->pfn;
+    return low < l->count && mfn_eq(mover_list_mfn(l, low), m) ? low : l->count;
 }
 
-/* The pages to move, from the frames of the range (I1). */
-static fs_status_t choose(struct coop_job *job, const struct mover_frame *list, size_t count, struct fs_error *err)
+/* An entry of the p2m that leads into the ranges: does the M2P agree, and does nothing speak against it? (I1) */
+static void take_entry(void *arg, uint64_t pfn, mfn_t m)
 {
-    struct pv_p2m p2m = { 0 };
-    struct hv_special *specials = NULL;
-    size_t special_count = 0;
-    uint64_t since = coop_now(job);
-    fs_status_t s = pv_p2m_read(job->be, &job->dom, coop_limit_pfns(job->ctx), &p2m, err);
-    bool *free_pages = s == FS_OK ? calloc(p2m.pfn_count + 1, sizeof(*free_pages)) : NULL;
-    job->pages = calloc(count + 1, sizeof(*job->pages));
-    if (s == FS_OK && (free_pages == NULL || job->pages == NULL)) {
-        s = FS_NO_MEMORY;
+    struct choosing *c = arg;
+    size_t at = m.n < c->list->base.n || pfn >= c->pfn_end ? c->list->count : index_of(c->list, m);
+    if (at < c->list->count && mover_list_gfn(c->list, at) == pfn && special_reason(c->specials, c->special_count, m) == FS_REASON_NONE) {
+        bitmap_set(c->taken, at);
+        c->count += !bitmap_has(c->todo, pfn);
+        bitmap_set(c->todo, pfn);
+    }
+}
+
+/* What was not taken stays. */
+static fs_status_t block_others(const struct choosing *c)
+{
+    fs_status_t s = FS_OK;
+    for (size_t i = 0; i < c->list->count && s == FS_OK; i++) {
+        if (bitmap_has(c->taken, i)) {
+            continue;
+        }
+        mfn_t m = mover_list_mfn(c->list, i);
+        uint64_t pfn = mover_list_gfn(c->list, i);
+        enum fs_reason reason = special_reason(c->specials, c->special_count, m);
+        reason = reason != FS_REASON_NONE ? reason : pfn == FS_FRAME_NONE ? FS_REASON_XEN_SHARED : FS_REASON_NOT_IN_P2M;
+        s = mover_block(c->job->result, m, pfn, c->job->dom.domid, reason);
+    }
+    return s;
+}
+
+/* Once more through the p2m, now that the list is gone. The guest may have moved a page meanwhile: then it is asked in vain. */
+static void add_page(void *arg, uint64_t pfn, mfn_t m)
+{
+    struct choosing *c = arg;
+    if (pfn >= c->pfn_end || !bitmap_has(c->todo, pfn) || !mfn_set_contains(c->job->ctx->ranges, m) || c->front == c->back) {
+        return;
+    }
+    struct coop_page p = { .pfn = (uint32_t)pfn, .offset = (uint32_t)(m.n - c->job->base.n), .state = COOP_TODO,
+                           .free = bitmap_has(c->free_pages, pfn), .shared = coop_is_shared(&c->job->channel, pfn) };
+    c->job->pages[p.free ? --c->back : c->front++] = p;
+}
+
+static fs_status_t list_pages(struct choosing *c, struct fs_error *err)
+{
+    struct coop_job *job = c->job;
+    uint64_t pfns;
+    job->pages = malloc((c->count + 1) * sizeof(*job->pages));
+    c->front = 0;
+    c->back = c->count;
+    fs_status_t s = job->pages == NULL ? FS_NO_MEMORY : pv_p2m_each(job->be, &job->dom, coop_limit_pfns(job->ctx), add_page, c, &pfns, err);
+    size_t free_count = c->count - c->back;
+    for (size_t i = 0; i < free_count / 2; i++) {               /* they came in from the end */
+        struct coop_page t = job->pages[c->back + i];
+        job->pages[c->back + i] = job->pages[c->count - 1 - i];
+        job->pages[c->count - 1 - i] = t;
+    }
+    if (free_count > 0 && c->front < c->back) {                 /* fewer than there were a moment ago */
+        memmove(&job->pages[c->front], &job->pages[c->back], free_count * sizeof(*job->pages));
+    }
+    job->page_count = c->front + free_count;
+    mover_phase(job->result->report, "exported-free", 0, free_count);
+    return s;
+}
+
+/* The pages to move, from the frames of the range. */
+static fs_status_t choose(struct coop_job *job, struct mover_list *list, struct fs_error *err)
+{
+    uint64_t since = coop_now(job), pfns, listed = list->count;
+    struct choosing c = { .job = job, .list = list, .pfn_end = job->channel.pfn_end };
+    c.pfn_end = c.pfn_end < UINT32_MAX ? c.pfn_end : UINT32_MAX;
+    c.taken = bitmap_new(list->count);
+    c.todo = bitmap_new(c.pfn_end);
+    c.free_pages = bitmap_new(c.pfn_end);
+    fs_status_t s = c.taken == NULL || c.todo == NULL || c.free_pages == NULL ? FS_NO_MEMORY : FS_OK;
+    if (s == FS_OK) {
+        s = job->be->ops->specials(job->be, job->dom.domid, &c.specials, &c.special_count, err);
+    }
+    if (s == FS_OK && c.special_count > 0) {
+        qsort(c.specials, c.special_count, sizeof(*c.specials), special_order);
     }
     if (s == FS_OK) {
-        s = job->be->ops->specials(job->be, job->dom.domid, &specials, &special_count, err);
-    }
-    if (s == FS_OK && special_count > 0) {
-        qsort(specials, special_count, sizeof(*specials), special_order);
+        s = coop_read_export(&job->channel, c.free_pages, c.pfn_end, err);
     }
     if (s == FS_OK) {
-        s = coop_read_export(&job->channel, free_pages, p2m.pfn_count, err);
+        s = pv_p2m_each(job->be, &job->dom, coop_limit_pfns(job->ctx), take_entry, &c, &pfns, err);
     }
-    uint64_t exported = 0;
-    for (size_t i = 0; i < count && s == FS_OK; i++) {
-        struct coop_page p = { .pfn = list[i].gfn, .mfn = list[i].mfn, .state = COOP_STAYS };
-        enum fs_reason reason = special_reason(specials, special_count, p.mfn);
-        if (reason == FS_REASON_NONE && p.pfn == FS_FRAME_NONE) {
-            reason = FS_REASON_XEN_SHARED;
-        } else if (reason == FS_REASON_NONE && (p.pfn >= p2m.pfn_count || !mfn_eq(pv_p2m_get(&p2m, p.pfn), p.mfn))) {
-            reason = FS_REASON_NOT_IN_P2M;
-        }
-        p.reason = (uint8_t)reason;
-        if (reason == FS_REASON_NONE) {
-            p.state = COOP_TODO;
-            p.free = free_pages[p.pfn];
-            p.shared = coop_is_shared(&job->channel, p.pfn);
-            exported += p.free;
-        }
-        job->pages[job->page_count++] = p;
+    if (s == FS_OK) {
+        s = block_others(&c);
     }
-    if (s == FS_OK && job->page_count > 1) {
-        qsort(job->pages, job->page_count, sizeof(*job->pages), page_order);
+    job->base = list->base;
+    mover_list_free(list);                                      /* 8 bytes a frame, before 12 are taken */
+    if (s == FS_OK) {
+        s = list_pages(&c, err);
     }
-    coop_phase(job, "choose", &since, count);
-    mover_phase(job->result->report, "exported-free", 0, exported);
-    free(specials);
-    free(free_pages);
-    pv_p2m_free(&p2m);
+    coop_phase(job, "choose", &since, listed);
+    free(c.specials);
+    free(c.taken);
+    free(c.todo);
+    free(c.free_pages);
     return s;
 }
 
@@ -215,7 +283,8 @@ static fs_status_t run_round(struct coop_job *job, size_t count, bool shared, un
         const struct coop_page *p = &job->pages[i];
         if (due(p, shared, pass)) {
             job->page_of[job->move_count] = i;
-            job->moves[job->move_count] = (struct coop_move){ .pfn = p->pfn, .from = p->mfn, .to = job->reserved[job->move_count] };
+            job->moves[job->move_count] = (struct coop_move){ .pfn = p->pfn, .from = mfn_add(job->base, p->offset),
+                                                              .to = job->reserved[job->move_count] };
             job->move_count++;
         }
     }
@@ -250,7 +319,7 @@ static fs_status_t block_rest(struct coop_job *job)
         const struct coop_page *p = &job->pages[i];
         if (p->state != COOP_MOVED) {
             enum fs_reason reason = p->reason == FS_REASON_NONE ? FS_REASON_GUEST_REFUSED : (enum fs_reason)p->reason;
-            s = mover_block(job->result, p->mfn, p->pfn, job->dom.domid, reason);
+            s = mover_block(job->result, mfn_add(job->base, p->offset), p->pfn, job->dom.domid, reason);
         }
     }
     return s;
@@ -269,7 +338,7 @@ static fs_status_t ask_stops(struct coop_job *job, struct fs_error *err)
     return s;
 }
 
-static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain *dom, struct mover_list *list,
                              struct mover_result *result, struct fs_error *err)
 {
     struct coop_job job = { .ctx = ctx, .be = ctx->be, .dom = *dom, .result = result };
@@ -281,7 +350,7 @@ static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain
     fs_status_t s = coop_open(&job.channel, ctx->be, &job.dom, coop_limit_pfns(ctx), coop_timeout_ns(ctx), ctx->interrupted, err);
     coop_phase(&job, "handshake", &since, 1);
     if (s == FS_OK) {
-        s = choose(&job, list, count, err);
+        s = choose(&job, list, err);
     }
     if (s == FS_OK) {
         s = run_passes(&job, false, err);

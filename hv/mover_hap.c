@@ -17,7 +17,7 @@
  * Why no dirty log: see hap_extent.c.
  * Not seen here: a device model in dom0 that has guest memory mapped for emulated DMA (HVM guests),
  * and a migration of the same guest that begins meanwhile (doc/CAVEATS.md).
- * Cost: linear in the frames; 8 + 4 + 2 bytes of memory a frame beside the list.
+ * Cost: linear in the frames; 2 bytes of memory a frame beside the list's 8.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -111,37 +111,11 @@ void hap_stays(struct hap_job *job, uint32_t index, enum fs_reason reason)
     job->reasons[index] = (uint8_t)reason;
 }
 
-/* qsort has no argument for its comparison: sort pairs and keep the second half. */
-struct pair { uint64_t gfn; uint32_t index, reserved; };
-
-static int by_gfn(const void *a, const void *b)
-{
-    const struct pair *x = a, *y = b;
-
-    return x->gfn != y->gfn ? (x->gfn > y->gfn) - (x->gfn < y->gfn) : (x->index > y->index) - (x->index < y->index);
-}
-
-static fs_status_t sort_by_gfn(struct hap_job *job, struct fs_error *err)
-{
-    struct pair *pairs = malloc((job->count + 1) * sizeof(*pairs));
-
-    if (!pairs) {
-        return fs_fail(err, FS_NO_MEMORY, "no memory for %zu frames", job->count);
-    }
-    for (uint32_t i = 0; i < job->count; i++) {
-        pairs[i] = (struct pair){ .gfn = job->gfns[i], .index = i };
-    }
-    qsort(pairs, job->count, sizeof(*pairs), by_gfn);
-    for (size_t i = 0; i < job->count; i++) {
-        job->by_gfn[i] = pairs[i].index;
-    }
-    free(pairs);
-    return FS_OK;
-}
-
 static fs_status_t job_init(struct hap_job *job, const struct mover_ctx *ctx, const struct hv_domain *dom,
-                            const struct mover_frame *list, size_t count, struct mover_result *result, struct fs_error *err)
+                            struct mover_list *list, struct mover_result *result, struct fs_error *err)
 {
+    const size_t count = list->count;
+
     *job = (struct hap_job){
         .ctx = ctx, .be = ctx->be, .ops = ctx->be->ops, .domid = dom->domid, .dom = *dom, .result = result,
         .report = result->report, .list = list, .count = count, .rings = { FS_FRAME_NONE, FS_FRAME_NONE },
@@ -149,21 +123,18 @@ static fs_status_t job_init(struct hap_job *job, const struct mover_ctx *ctx, co
     if (count >= UINT32_MAX) {
         return fs_fail(err, FS_BAD_RANGE, "%zu frames are too many for one move", count);
     }
-    job->gfns = malloc((count + 1) * sizeof(*job->gfns));
     job->states = calloc(count + 1, 1);
     job->reasons = calloc(count + 1, 1);
-    job->by_gfn = malloc((count + 1) * sizeof(*job->by_gfn));
-    if (!job->gfns || !job->states || !job->reasons || !job->by_gfn) {
+    if (!job->states || !job->reasons) {
         return fs_fail(err, FS_NO_MEMORY, "no memory for %zu frames", count);
     }
     for (uint32_t i = 0; i < count; i++) {
-        job->gfns[i] = list[i].gfn;
-        if (list[i].gfn == FS_FRAME_NONE) {
+        if (hap_gfn_at(job, i) == FS_FRAME_NONE) {
             hap_stays(job, i, FS_REASON_NOT_IN_P2M);
         }
     }
     hap_pause_init(job);
-    return sort_by_gfn(job, err);
+    return FS_OK;
 }
 
 static void job_free(struct hap_job *job)
@@ -172,34 +143,16 @@ static void job_free(struct hap_job *job)
         job->ops->grants_end(job->be, job->grants);
     }
     hap_held_free(job);
-    free(job->gfns);
     free(job->states);
     free(job->reasons);
-    free(job->by_gfn);
     free(job->busy);
     free(job->pauses.ns);
-}
-
-static uint32_t index_of_gfn(const struct hap_job *job, uint64_t gfn)
-{
-    size_t low = 0, high = job->count;
-
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-
-        if (job->gfns[job->by_gfn[mid]] < gfn) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low < job->count && job->gfns[job->by_gfn[low]] == gfn ? job->by_gfn[low] : HAP_NO_INDEX;
 }
 
 /* The ring pages of toolstack services are set up for every guest and mostly unused: the references tell. */
 static fs_status_t service_ring(struct hap_job *job, uint32_t index, struct fs_error *err)
 {
-    mfn_t mfn = job->list[index].mfn;
+    mfn_t mfn = hap_mfn_at(job, index);
     struct hv_frame_refs refs = { 0 };
     fs_status_t st = hap_refs(job, &mfn, 1, &refs, err);
 
@@ -212,6 +165,44 @@ static fs_status_t service_ring(struct hap_job *job, uint32_t index, struct fs_e
     return FS_OK;
 }
 
+static int special_order(const void *a, const void *b)
+{
+    const struct hv_special *x = a, *y = b;
+
+    return (x->gfn > y->gfn) - (x->gfn < y->gfn);
+}
+
+static fs_status_t set_aside(struct hap_job *job, uint32_t index, enum hv_special_kind kind, struct fs_error *err)
+{
+    switch (kind) {
+    case HV_SPECIAL_XENSTORE: hap_stays(job, index, FS_REASON_XENSTORE_RING); break;
+    case HV_SPECIAL_CONSOLE:  hap_stays(job, index, FS_REASON_CONSOLE_RING); break;
+    case HV_SPECIAL_IOREQ:    return service_ring(job, index, err);
+    case HV_SPECIAL_GRANT_MAPPED:
+    case HV_SPECIAL_GRANT_OFFERED: break;                   /* busy for now, see hap_swap.c */
+    }
+    return FS_OK;
+}
+
+/* The frames of the list that specials (sorted by gfn) name. */
+static fs_status_t set_aside_all(struct hap_job *job, const struct hv_special *specials, size_t count, struct fs_error *err)
+{
+    fs_status_t st = FS_OK;
+
+    for (uint32_t i = 0; i < job->count && count > 0 && st == FS_OK; i++) {
+        struct hv_special key = { .gfn = hap_gfn_at(job, i) };
+        const struct hv_special *at = key.gfn == FS_FRAME_NONE ? NULL : bsearch(&key, specials, count, sizeof(key), special_order);
+
+        while (at && at > specials && at[-1].gfn == key.gfn) {
+            at--;
+        }
+        for (; at && at < specials + count && at->gfn == key.gfn && st == FS_OK; at++) {
+            st = set_aside(job, i, (enum hv_special_kind)at->kind, err);
+        }
+    }
+    return st;
+}
+
 static fs_status_t set_aside_rings(struct hap_job *job, struct fs_error *err)
 {
     struct hv_special *specials = NULL;
@@ -219,21 +210,15 @@ static fs_status_t set_aside_rings(struct hap_job *job, struct fs_error *err)
     fs_status_t st = job->ops->specials(job->be, job->domid, &specials, &count, err);
 
     for (size_t i = 0; i < count && st == FS_OK; i++) {
-        uint32_t index = index_of_gfn(job, specials[i].gfn);
-
         if (specials[i].kind == HV_SPECIAL_XENSTORE || specials[i].kind == HV_SPECIAL_CONSOLE) {
             job->rings[specials[i].kind == HV_SPECIAL_CONSOLE] = specials[i].gfn;
         }
-        if (index == HAP_NO_INDEX) {
-            continue;
-        }
-        switch ((enum hv_special_kind)specials[i].kind) {
-        case HV_SPECIAL_XENSTORE: hap_stays(job, index, FS_REASON_XENSTORE_RING); break;
-        case HV_SPECIAL_CONSOLE:  hap_stays(job, index, FS_REASON_CONSOLE_RING); break;
-        case HV_SPECIAL_IOREQ:    st = service_ring(job, index, err); break;
-        case HV_SPECIAL_GRANT_MAPPED:
-        case HV_SPECIAL_GRANT_OFFERED: break;               /* busy for now, see hap_swap.c */
-        }
+    }
+    if (st == FS_OK && count > 1) {
+        qsort(specials, count, sizeof(*specials), special_order);
+    }
+    if (st == FS_OK) {
+        st = set_aside_all(job, specials, count, err);
     }
     if (st == FS_OK) {
         st = busy_from(job, specials, count, err);
@@ -282,7 +267,7 @@ static fs_status_t mark_all(struct hap_job *job, struct fs_error *err)
         size_t n = job->count - at < MARK_STEP ? job->count - at : MARK_STEP;
 
         for (size_t i = 0; i < n; i++) {
-            mfns[i] = job->list[at + i].mfn;
+            mfns[i] = hap_mfn_at(job, at + i);
         }
         memset(marks, 0, n * sizeof(*marks));
         st = job->ops->mark_owned(job->be, mfns, n, marks, err);
@@ -301,13 +286,13 @@ static uint64_t extents_of_list(const struct hap_job *job)
     uint64_t n = 0;
 
     for (size_t i = 0; i + FS_SP_PAGES <= job->count; i++) {
-        uint64_t mfn = job->list[i].mfn.n, gfn = job->list[i].gfn;
+        uint64_t mfn = hap_mfn_at(job, i).n, gfn = hap_gfn_at(job, i);
         size_t k = 0;
 
         if (mfn % FS_SP_PAGES != 0 || gfn % FS_SP_PAGES != 0) {
             continue;
         }
-        while (k < FS_SP_PAGES && job->list[i + k].mfn.n == mfn + k && job->list[i + k].gfn == gfn + k) {
+        while (k < FS_SP_PAGES && hap_mfn_at(job, i + k).n == mfn + k && hap_gfn_at(job, i + k) == gfn + k) {
             k++;
         }
         n += k == FS_SP_PAGES;
@@ -383,7 +368,7 @@ static fs_status_t report(struct hap_job *job, struct fs_error *err)
             continue;
         }
         job->report->blocked++;
-        if (mover_block(job->result, job->list[i].mfn, job->gfns[i], job->domid, reason) != FS_OK) {
+        if (mover_block(job->result, hap_mfn_at(job, i), hap_gfn_at(job, i), job->domid, reason) != FS_OK) {
             return fs_fail(err, FS_NO_MEMORY, "no memory for the list of blockers");
         }
     }
@@ -427,7 +412,7 @@ static fs_status_t clean_up(struct hap_job *job, fs_status_t st, struct fs_error
     return st;
 }
 
-static fs_status_t move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+static fs_status_t move(const struct mover_ctx *ctx, const struct hv_domain *dom, struct mover_list *list,
                         struct mover_result *result, struct fs_error *err)
 {
     struct hap_job job = { 0 };
@@ -435,10 +420,10 @@ static fs_status_t move(const struct mover_ctx *ctx, const struct hv_domain *dom
     if (dom->kind != HV_DOMAIN_HAP) {
         return fs_fail(err, FS_UNSUPPORTED, "domain %u is not a PVH or HVM guest with hardware-assisted paging", dom->domid);
     }
-    if (count == 0) {
+    if (list->count == 0) {
         return FS_OK;
     }
-    fs_status_t st = job_init(&job, ctx, dom, list, count, result, err);
+    fs_status_t st = job_init(&job, ctx, dom, list, result, err);
     if (st == FS_OK) {
         st = hap_alive(&job, err);
     }

@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "frameshift/assert.h"
+#include "hv_priv.h"
 #include "pv_job.h"
 
 #define SUSPEND_TRIES 2
@@ -43,6 +44,7 @@
  * page and set would be the longest part of choosing. */
 #define FILTER_BITS 65536u
 struct frame_filter { uint64_t bits[FILTER_BITS / 64]; };
+_Static_assert(PV_THREADS * 2u == PV_SPARE, "two spare frames for each part of the probe");
 
 /* What is known about frames that stay: sorted list, grown after each round. */
 struct held_list { mfn_t *list; size_t count, capacity; };
@@ -55,7 +57,7 @@ struct pv_course {
     struct hv_special *specials;
     size_t special_count;
     struct hv_grants *grants;       /* watch of the round; NULL where the machine has none */
-    struct frame_filter notable;    /* superset of what is held, special, or a page table */
+    struct frame_filter notable;    /* superset of what is held or special */
     size_t limit_pages;             /* of the next round */
     bool more;                      /* the last round left movable frames */
 };
@@ -225,10 +227,8 @@ static fs_status_t refresh_specials(struct pv_course *course, struct fs_error *e
 
 /* ---- choosing ---------------------------------------------------------------------- */
 
-struct candidate { uint64_t pfn; mfn_t mfn; uint8_t type; };
-
-/* Frames of the ranges in the p2m, not known to be held; at most limit.  *more: there would have been more. */
-static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, size_t limit, struct candidate *out, bool *more)
+/* Frames of the ranges in the p2m, not known to be held; at most limit, set in bits unless NULL.  *more: there would have been more. */
+static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, size_t limit, uint64_t *bits, bool *more)
 {
     const struct mfn_range_set *ranges = course->ctx->ranges;
     uint64_t first = ranges->count > 0 ? ranges->ranges[0].start.n : 0;
@@ -245,8 +245,8 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
             *more = true;
             break;
         }
-        if (out != NULL) {
-            out[n] = (struct candidate){ .pfn = pfn, .mfn = m };
+        if (bits != NULL) {
+            bitmap_set(bits, pfn);
         }
         n++;
     }
@@ -254,96 +254,126 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
 }
 
 #define LOOKS_MAX 3u                 /* at a running guest that seems to map a foreign frame */
+#define CONFIRM_BATCH (PV_SCRATCH_BYTES / (sizeof(mfn_t) + 2 * sizeof(uint64_t)))
 
-/* Keep the candidates that M2P and ownership confirm and that no special names (I2). */
-static fs_status_t confirm(struct pv_course *course, const struct pv_job *job, struct candidate *list, size_t *count,
-                           struct fs_error *err)
+/* Of a batch: a candidate whose M2P entry or owner says otherwise, or that a special names, stays. */
+static fs_status_t confirm_batch(struct pv_course *course, struct pv_job *job, const mfn_t *mfns, const uint64_t *pfns, const uint64_t *gfns, size_t n)
 {
-    struct hv_backend *be = course->ctx->be;
-    size_t n = *count, kept = 0;
-    mfn_t *mfns = malloc((n + 1) * sizeof(*mfns));
-    uint64_t *gfns = malloc((n + 1) * sizeof(*gfns));
-    fs_status_t s = FS_NO_MEMORY;
-    if (mfns == NULL || gfns == NULL) {
-        goto out;
-    }
-    for (size_t i = 0; i < n; i++) {
-        mfns[i] = list[i].mfn;
-    }
-    for (size_t i = 0; i < job->tables.count; i++) {
-        filter_add(&course->notable, job->tables.list[i].mfn);
-    }
-    s = be->ops->m2p(be, mfns, n, gfns, err);
+    fs_status_t s = FS_OK;
     for (size_t i = 0; i < n && s == FS_OK; i++) {
-        bool notable = filter_may_have(&course->notable, list[i].mfn);
-        enum fs_reason reason = notable ? special_reason(course, list[i].mfn) : FS_REASON_NONE;
-        if (!job->owned[list[i].pfn] || gfns[i] != list[i].pfn) {
+        enum fs_reason reason = filter_may_have(&course->notable, mfns[i]) ? special_reason(course, mfns[i]) : FS_REASON_NONE;
+        if (!bitmap_has(job->owned, pfns[i]) || gfns[i] != pfns[i]) {
             reason = FS_REASON_NOT_IN_P2M;      /* its p2m and Xen's M2P disagree: nothing is moved on a guess */
         }
         if (reason != FS_REASON_NONE) {
-            s = held_add(course, list[i].mfn, list[i].pfn, reason);
-            continue;
+            bitmap_clear(job->moves, pfns[i]);
+            job->move_count--;
+            s = held_add(course, mfns[i], pfns[i], reason);
         }
-        const struct pv_table *t = notable ? pv_tables_at(&job->tables, list[i].mfn) : NULL;
-        list[kept] = list[i];
-        list[kept++].type = t != NULL ? t->level : HV_TYPE_NONE;
     }
-    *count = kept;
-out:
-    free(mfns);
-    free(gfns);
     return s;
 }
 
-struct probe_work { struct pv_job *job; const mfn_t *mfns; bool *held; uint64_t calls[PV_THREADS]; };
+/* Keep the candidates that M2P and ownership confirm and that no special names (I2). */
+static fs_status_t confirm(struct pv_course *course, struct pv_job *job, struct fs_error *err)
+{
+    mfn_t *mfns = pv_scratch(job, 0);
+    uint64_t *pfns = (uint64_t *)(void *)(mfns + CONFIRM_BATCH), *gfns = pfns + CONFIRM_BATCH;
+    struct pv_cursor c = pv_cursor_at(job, 0);
+    struct pv_move m;
+    fs_status_t s = FS_OK;
+    for (bool more = true; more && s == FS_OK; ) {
+        size_t n = 0;
+        while (n < CONFIRM_BATCH && (more = pv_cursor_next(job, &c, &m))) {
+            mfns[n] = m.old;
+            pfns[n++] = m.pfn;
+        }
+        s = n == 0 ? FS_OK : job->be->ops->m2p(job->be, mfns, n, gfns, err);
+        if (s == FS_OK) {
+            s = confirm_batch(course, job, mfns, pfns, gfns, n);
+        }
+    }
+    return s;
+}
+
+/* The probe asks by whole powers of two: a batch is a multiple of a large one. */
+#define PROBE_BATCH 32768u
+_Static_assert(PROBE_BATCH * (sizeof(mfn_t) + sizeof(bool)) <= PV_SCRATCH_BYTES, "a batch fits into the scratch memory");
+
+struct probe_work {
+    struct pv_job *job;
+    uint64_t *held;                             /* bitmap by pfn */
+    uint64_t calls[PV_THREADS];
+};
 
 static fs_status_t probe_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
 {
     struct probe_work *w = arg;
     struct pv_job *job = w->job;
-    const mfn_t *spare = &job->reserved[job->reserved_count - 2u * (part + 1)];
-    return job->be->ops->probe_held(job->be, job->dom.domid, w->mfns + first, end - first, spare, w->held + first, &w->calls[part], err);
+    const uint32_t *last = &job->reserved[job->reserved_count - 2u * (part + 1)];
+    const mfn_t spare[2] = { mfn_make(last[0]), mfn_make(last[1]) };
+    mfn_t *mfns = pv_scratch(job, part);
+    bool *held = (bool *)(void *)(mfns + PROBE_BATCH);
+    struct pv_cursor c = pv_cursor_at(job, first);
+    fs_status_t s = FS_OK;
+    while (first < end && s == FS_OK) {
+        struct pv_cursor begin = c;
+        struct pv_move m;
+        uint64_t calls = 0;
+        size_t n = 0;
+        for (; n < PROBE_BATCH && first < end && pv_cursor_next(job, &c, &m); first++) {
+            mfns[n++] = m.old;
+        }
+        s = job->be->ops->probe_held(job->be, job->dom.domid, mfns, n, spare, held, &calls, err);
+        w->calls[part] += calls;
+        for (size_t i = 0; i < n && s == FS_OK && pv_cursor_next(job, &begin, &m); i++) {
+            if (held[i]) {                      /* another part's pfn may share the word */
+                __atomic_fetch_or(&w->held[m.pfn / 64], 1ull << (m.pfn % 64), __ATOMIC_RELAXED);
+            }
+        }
+    }
+    return s;
+}
+
+/* What is not held gets its new frame, in order. */
+static fs_status_t assign(struct pv_course *course, struct pv_job *job, const uint64_t *held)
+{
+    struct pv_cursor c = pv_cursor_at(job, 0);
+    struct pv_move m;
+    size_t n = 0;
+    fs_status_t s = FS_OK;
+    while (s == FS_OK && pv_cursor_next(job, &c, &m)) {
+        if (bitmap_has(held, m.pfn)) {
+            bitmap_clear(job->moves, m.pfn);
+            s = held_add(course, m.old, m.pfn, FS_REASON_FOREIGN_REF);
+        } else {
+            xlat_set(&job->x, m.old, mfn_make(job->reserved[n++]));
+        }
+    }
+    job->move_count = job->reserved_used = n;
+    return s;
 }
 
 /* Ask Xen which candidates somebody else holds; the rest become the round's moves. */
-static fs_status_t probe(struct pv_course *course, struct pv_job *job, const struct candidate *list, size_t count, struct fs_error *err)
+static fs_status_t probe(struct pv_course *course, struct pv_job *job, struct fs_error *err)
 {
     uint64_t since = pv_now(job), calls = 0;
-    mfn_t *mfns = malloc((count + 1) * sizeof(*mfns));
-    bool *held = calloc(count + 1, sizeof(*held));
-    job->moves = calloc(count + 1, sizeof(*job->moves));
-    fs_status_t s = FS_NO_MEMORY;
-    if (mfns == NULL || held == NULL || job->moves == NULL) {
-        goto out;
+    size_t count = job->move_count;
+    struct probe_work work = { .job = job, .held = bitmap_new(job->bitmap_pfns) };
+    fs_status_t s = work.held == NULL ? FS_NO_MEMORY : pv_parallel(job->ctx, count, probe_part, &work, err);
+    if (s == FS_OK) {
+        s = assign(course, job, work.held);
     }
-    for (size_t i = 0; i < count; i++) {
-        mfns[i] = list[i].mfn;
-    }
-    struct probe_work work = { .job = job, .mfns = mfns, .held = held };
-    s = pv_parallel(job->ctx, count, probe_part, &work, err);
+    free(work.held);
     if (s != FS_OK) {
-        goto out;
+        return s;
     }
-    s = xlat_init(&job->x, course->ctx->ranges);
-    for (size_t i = 0; i < count && s == FS_OK; i++) {
-        if (held[i]) {
-            s = held_add(course, list[i].mfn, list[i].pfn, FS_REASON_FOREIGN_REF);
-            continue;
-        }
-        mfn_t to = job->reserved[job->move_count];
-        job->moves[job->move_count++] = (struct pv_move){ .pfn = list[i].pfn, .old = list[i].mfn, .new = to, .type = list[i].type };
-        xlat_set(&job->x, list[i].mfn, to);
-    }
-    job->reserved_used = job->move_count;
     for (unsigned i = 0; i < PV_THREADS; i++) {
         calls += work.calls[i];
     }
     pv_phase(job, "probe", &since, calls);
     mover_event(job->ctx, EV_PROBE, job->dom.domid, count, count - job->move_count, NULL);
-out:
-    free(mfns);
-    free(held);
-    return s;
+    return FS_OK;
 }
 
 static fs_status_t refuse_driver_domain(const struct pv_job *job, mfn_t foreign, struct fs_error *err)
@@ -414,27 +444,22 @@ fs_status_t pv_run_again(struct pv_job *job, struct fs_error *err)
 static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, struct fs_error *err)
 {
     struct pv_hashes hashes = { NULL };
-    struct candidate *list = NULL;
     fs_status_t s = pv_capture(job, err);
     if (s != FS_OK) {
         return s;
     }
-    if (pv_p2m_has_foreign(&job->p2m)) {                    /* I5, once more, now that it cannot change */
+    if (job->p2m.foreign) {                    /* I5, once more, now that it cannot change */
         return refuse_driver_domain(job, MFN_NONE, err);
     }
     uint64_t since = pv_now(job);
     size_t room = job->reserved_count - PV_SPARE;
     room = room < course->limit_pages ? room : course->limit_pages;
-    list = malloc((room + 1) * sizeof(*list));
-    if (list == NULL) {
-        return FS_NO_MEMORY;
-    }
-    size_t count = collect(course, &job->p2m, room, list, &course->more);
+    job->move_count = collect(course, &job->p2m, room, job->moves, &course->more);
     s = refresh_specials(course, err);
     if (s == FS_OK) {
-        s = confirm(course, job, list, &count, err);
+        s = confirm(course, job, err);
     }
-    pv_phase(job, "choose", &since, count);
+    pv_phase(job, "choose", &since, job->move_count);
     if (s == FS_OK) {
         s = pv_journal_state(job, err);
     }
@@ -443,7 +468,7 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
         s = pv_drop(job, err);
     }
     if (s == FS_OK) {
-        s = probe(course, job, list, count, err);
+        s = probe(course, job, err);
     }
     since = pv_now(job);
     if (s == FS_OK) {
@@ -452,6 +477,7 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
     }
     bool verify = job->ctx->options->verify;
     if (s == FS_OK && verify) {
+        hashes = pv_hashes_new(job->move_count);
         s = pv_hash_before(job, &hashes, err);
     }
     if (s == FS_OK) {
@@ -479,8 +505,7 @@ static fs_status_t switch_round(struct pv_course *course, struct pv_job *job, st
         job->switched = s == FS_OK;
         pv_phase(job, "journal", &since, 1);
     }
-    free(hashes.before);
-    free(list);
+    free(hashes.sums);
     return s;
 }
 
@@ -532,8 +557,7 @@ static void account_stop(struct pv_job *job)
 static fs_status_t look_at_running(struct pv_course *course, struct pv_job *job, size_t *pages, mfn_t *foreign, struct fs_error *err)
 {
     bool more;
-    pv_p2m_free(&job->p2m);
-    fs_status_t s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
+    fs_status_t s = pv_p2m_read_again(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
     if (s != FS_OK) {
         return s;
     }
@@ -555,30 +579,26 @@ static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size
     for (unsigned i = 1; i < LOOKS_MAX && s == FS_OK && *pages > 0 && !mfn_is_none(foreign) && pv_p2m_names(&job->p2m, foreign); i++) {
         s = look_at_running(course, job, pages, &foreign, err);
     }
-    if (s == FS_OK && *pages > 0 && (!mfn_is_none(foreign) || pv_p2m_has_foreign(&job->p2m))) {
+    if (s == FS_OK && *pages > 0 && (!mfn_is_none(foreign) || job->p2m.foreign)) {
         s = refuse_driver_domain(job, foreign, err);
     }
     return s == FS_OK ? begin_specials(course, err) : s;
 }
 
-#define WARM_BYTES_PER_PAGE  192u       /* what the lists of a stop take for a frame, all together */
-#define WARM_BYTES_MAX       (256u << 20)
+#define WARM_BYTES  (1u << 20)          /* what a stop allocates besides: the tables' list and record, some bitmaps */
+#define KEEP_BYTES  (256u << 20)
 
-/* The lists of the stop come from memory that was touched before it: a page fault costs a PV dom0 several microseconds, and
- * there would be thousands. Without the memory it only takes longer. */
-static void warm_memory(size_t pages)
+/* Freed memory is kept, not given back and faulted in again, while a guest stands still. */
+static void warm_memory(const struct pv_job *job)
 {
-    enum { CHUNK = 16 << 20, CHUNKS_MAX = WARM_BYTES_MAX / CHUNK };
-    size_t bytes = pages * WARM_BYTES_PER_PAGE, n = 0;
-    void *chunks[CHUNKS_MAX];
-    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);          /* freed memory is kept, not given back and faulted in again */
-    (void)mallopt(M_TRIM_THRESHOLD, (int)WARM_BYTES_MAX);
-    for (; n < CHUNKS_MAX && n * CHUNK < bytes && (chunks[n] = malloc(CHUNK)) != NULL; n++) {
-        memset(chunks[n], 1, CHUNK);
+    size_t bytes = WARM_BYTES + job->tables.count * 3 * sizeof(struct pv_table);
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, (int)KEEP_BYTES);
+    void *p = malloc(bytes);
+    if (p != NULL) {
+        memset(p, 1, bytes);
     }
-    while (n > 0) {
-        free(chunks[--n]);
-    }
+    free(p);
 }
 
 static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_error *err)
@@ -595,7 +615,10 @@ static fs_status_t run_round(struct pv_course *course, size_t *moved, struct fs_
     }
     s = pv_reserve(&job, pages + RESERVE_SLACK + PV_SPARE, err);
     if (s == FS_OK) {
-        warm_memory(pages);
+        s = pv_prepare(&job);
+    }
+    if (s == FS_OK) {
+        warm_memory(&job);
         s = stop_guest(&job, err);
     }
     if (s == FS_OK) {
@@ -664,33 +687,20 @@ static size_t next_limit(const struct pv_course *course)
     return pages < LEAST_ROUND_PAGES ? LEAST_ROUND_PAGES : pages;
 }
 
-/* Frames of the plan that no round saw: in no p2m (Xen's shared pages, ballooned and kept). */
-static fs_status_t block_rest(struct pv_course *course, const struct mover_frame *list, size_t count, struct fs_error *err)
+/* Frames of the ranges that no round saw: in no p2m (Xen's shared pages, ballooned and kept). */
+static fs_status_t block_chunk(void *arg, mfn_t start, const struct hv_frame *frames, size_t count, struct fs_error *err)
 {
-    struct hv_backend *be = course->ctx->be;
-    mfn_t *mfns = malloc((count + 1) * sizeof(*mfns));
-    uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
-    bool *owned = malloc((count + 1) * sizeof(*owned));
-    fs_status_t s = FS_NO_MEMORY;
-    if (mfns == NULL || types == NULL || flags == NULL || owned == NULL) {
-        goto out;
-    }
-    for (size_t i = 0; i < count; i++) {
-        mfns[i] = list[i].mfn;
-    }
-    s = be->ops->types(be, course->dom->domid, mfns, count, types, flags, owned, err);
+    struct pv_course *course = arg;
+    fs_status_t s = FS_OK;
+    (void)err;
     for (size_t i = 0; i < count && s == FS_OK; i++) {
-        if (owned[i] && !held_has(&course->held, mfns[i])) {
-            bool shared = mfn_eq(mfns[i], course->dom->shared_info) || list[i].gfn == FS_FRAME_NONE;
-            s = mover_block(course->result, mfns[i], list[i].gfn, course->dom->domid,
-                            shared ? FS_REASON_XEN_SHARED : FS_REASON_NOT_IN_P2M);
+        mfn_t m = mfn_add(start, i);
+        if (frames[i].owner != HV_FRAME_DOMAIN || frames[i].domid != course->dom->domid || held_has(&course->held, m)) {
+            continue;
         }
+        bool shared = mfn_eq(m, course->dom->shared_info) || frames[i].gfn == FS_FRAME_NONE;
+        s = mover_block(course->result, m, frames[i].gfn, course->dom->domid, shared ? FS_REASON_XEN_SHARED : FS_REASON_NOT_IN_P2M);
     }
-out:
-    free(mfns);
-    free(types);
-    free(flags);
-    free(owned);
     return s;
 }
 
@@ -714,11 +724,15 @@ static bool again(struct pv_course *course, unsigned *tries)
     return true;
 }
 
-static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *dom, const struct mover_frame *list, size_t count,
+static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *dom, struct mover_list *list,
                            struct mover_result *result, struct fs_error *err)
 {
     struct pv_course course = { .ctx = ctx, .dom = dom, .result = result };
-    fs_status_t s = FS_OK;
+    mover_list_free(list);                                  /* the p2m says it better */
+    fs_status_t s = pv_machine_fits(ctx, err);
+    if (s != FS_OK) {
+        return s;
+    }
     if (dom->paused || dom->shutdown) {
         return fs_fail(err, FS_REFUSED, "domain %u (%s) is %s and cannot answer a suspend: unpause it, or exclude it",
                        dom->domid, dom->name, dom->paused ? "paused" : "shut down");
@@ -740,7 +754,7 @@ static fs_status_t pv_move(const struct mover_ctx *ctx, const struct hv_domain *
         s = fs_fail(err, FS_INTERRUPTED, "stopped by a signal between two suspends of domain %u", dom->domid);
     }
     if (s == FS_OK) {
-        s = block_rest(&course, list, count, err);
+        s = survey_frames(ctx->be, ctx->ranges, block_chunk, &course, err);
     }
     pv_held_name(ctx, dom->domid, result);
     result->report->blocked = result->blocker_count;

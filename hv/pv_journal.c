@@ -8,6 +8,8 @@
  *       account for every byte, or the record is FS_BAD_INPUT.
  *   I2  what is parsed is sorted and bounded as what was written: levels 1 to 4,
  *       moves ascending by pfn, old frames inside the ranges, new ones outside.
+ * Why PV_MOVES is streamed: it is written while the guest stands still, and of a guest whose frames are scattered it would be the
+ * largest thing in memory.
  * Why native byte order and structs: a journal is read on the host and by the build
  * that wrote it, or refused (JOURNAL_VERSION).
  */
@@ -30,7 +32,7 @@ struct moves_header {
 };
 /* Consecutive pfns on consecutive old frames.  New frames follow from PV_RESERVED (the i-th move went to the i-th of
  * them), types from PV_STATE: a guest in large pieces is a handful of runs, and the record is written in the blackout. */
-struct moves_run { uint64_t pfn, old, count; };
+struct moves_run { uint64_t pfn; uint32_t old, count; };
 
 struct cursor { const uint8_t *at; size_t left; };
 
@@ -164,76 +166,105 @@ bad:
 
 /* ---- PV_MOVES ----------------------------------------------------------------- */
 
-static bool continues(const struct pv_move *a, const struct pv_move *b)
+/* The record as a stream: a guest whose frames are all scattered is as many runs as frames, and they are in memory already. */
+struct moves_source {
+    const struct pv_job *job;
+    struct moves_header header;
+    struct pv_cursor at;
+    struct pv_move next;                        /* the first of the next run, where any */
+    bool any;
+    uint64_t runs_left, lists_done;
+};
+
+static void source_rewind(struct moves_source *s)
 {
-    return b->pfn == a->pfn + 1 && b->old.n == a->old.n + 1;
+    s->at = pv_cursor_at(s->job, 0);
+    s->any = pv_cursor_next(s->job, &s->at, &s->next);
+    s->runs_left = s->header.runs;
+    s->lists_done = 0;
 }
 
-static size_t make_runs(const struct pv_job *job, struct moves_run *out)
+/* False at the end. */
+static bool next_run(struct moves_source *s, struct moves_run *out)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < job->move_count; i++) {
-        if (i > 0 && continues(&job->moves[i - 1], &job->moves[i])) {
-            if (out != NULL) {
-                out[n - 1].count++;
-            }
-            continue;
-        }
-        if (out != NULL) {
-            out[n] = (struct moves_run){ job->moves[i].pfn, job->moves[i].old.n, 1 };
-        }
-        n++;
+    if (!s->any) {
+        return false;
     }
-    return n;
+    *out = (struct moves_run){ .pfn = s->next.pfn, .old = (uint32_t)s->next.old.n, .count = 1 };
+    while ((s->any = pv_cursor_next(s->job, &s->at, &s->next)) && out->count < UINT32_MAX &&
+           s->next.pfn == out->pfn + out->count && s->next.old.n == (uint64_t)out->old + out->count) {
+        out->count++;
+    }
+    return true;
+}
+
+static size_t fill_moves(void *arg, uint64_t offset, void *buffer, size_t room)
+{
+    struct moves_source *s = arg;
+    const struct pv_p2m *p = &s->job->p2m;
+    uint8_t *at = buffer, *end = at + room;
+    if (offset == 0) {
+        source_rewind(s);
+        put(&at, &s->header, sizeof(s->header));
+    }
+    for (struct moves_run run; s->runs_left > 0 && (size_t)(end - at) >= sizeof(run) && next_run(s, &run); s->runs_left--) {
+        put(&at, &run, sizeof(run));
+    }
+    for (; s->runs_left == 0 && s->lists_done < p->page_count + p->mid_count && (size_t)(end - at) >= sizeof(mfn_t); s->lists_done++) {
+        put(&at, s->lists_done < p->page_count ? &p->pages[s->lists_done] : &p->mids[s->lists_done - p->page_count], sizeof(mfn_t));
+    }
+    return (size_t)(at - (uint8_t *)buffer);
 }
 
 fs_status_t pv_journal_moves(struct pv_job *job, struct fs_error *err)
 {
-    struct moves_header h = {
-        .moves = job->move_count, .runs = make_runs(job, NULL), .tables = job->tables.count,
-        .p2m_pages = job->p2m.page_count, .mids = job->p2m.mid_count, .pfn_count = job->p2m.pfn_count,
-        .top = job->p2m.top.n, .root = job->p2m.root.n, .linear = job->p2m.linear,
-    };
-    size_t bytes = sizeof(h) + (size_t)h.runs * sizeof(struct moves_run) +
-                   (job->p2m.page_count + job->p2m.mid_count) * sizeof(mfn_t);
-    uint8_t *buffer = malloc(bytes), *at = buffer;
-    struct moves_run *runs = malloc((size_t)h.runs * sizeof(*runs) + 1);
-    fs_status_t s = FS_NO_MEMORY;
-    if (buffer != NULL && runs != NULL) {
-        make_runs(job, runs);
-        put(&at, &h, sizeof(h));
-        put(&at, runs, (size_t)h.runs * sizeof(*runs));
-        put(&at, job->p2m.pages, job->p2m.page_count * sizeof(mfn_t));
-        put(&at, job->p2m.mids, job->p2m.mid_count * sizeof(mfn_t));
-        s = journal_append(job->ctx->journal, JR_PV_MOVES, buffer, bytes, err);
+    struct moves_source source = { .job = job, .header = {
+        .moves = job->move_count, .tables = job->tables.count, .p2m_pages = job->p2m.page_count, .mids = job->p2m.mid_count,
+        .pfn_count = job->p2m.pfn_count, .top = job->p2m.top.n, .root = job->p2m.root.n, .linear = job->p2m.linear,
+    } };
+    struct moves_run run;
+    source_rewind(&source);
+    while (next_run(&source, &run)) {
+        source.header.runs++;
     }
-    free(buffer);
-    free(runs);
-    return s;
+    size_t bytes = sizeof(source.header) + (size_t)source.header.runs * sizeof(run) + (job->p2m.page_count + job->p2m.mid_count) * sizeof(mfn_t);
+    return journal_append_from(job->ctx->journal, JR_PV_MOVES, fill_moves, &source, bytes, err);
 }
 
-/* Moves again from runs (I2): pfns ascend, old frames lie in the ranges and are named once, new ones outside. */
+/* Moves again from runs (I2): pfns ascend, old frames lie in the ranges and are named once, new ones outside, ascending. */
 static bool expand_runs(struct pv_job *job, const struct moves_run *runs, uint64_t count)
 {
+    uint64_t next_pfn = 0;
     size_t n = 0;
     for (uint64_t r = 0; r < count; r++) {
-        if (runs[r].count > job->move_count - n || runs[r].pfn > job->p2m.pfn_count ||
+        if (runs[r].count > job->move_count - n || runs[r].pfn > job->p2m.pfn_count || runs[r].pfn < next_pfn ||
             runs[r].count > job->p2m.pfn_count - runs[r].pfn) {
             return false;
         }
+        next_pfn = runs[r].pfn + runs[r].count;
         for (uint64_t i = 0; i < runs[r].count; i++, n++) {
-            struct pv_move m = { .pfn = runs[r].pfn + i, .old = mfn_make(runs[r].old + i), .new = job->reserved[n] };
-            const struct pv_table *t = pv_tables_at(&job->tables, m.old);
-            if ((n > 0 && job->moves[n - 1].pfn >= m.pfn) || !mfn_set_contains(job->ctx->ranges, m.old) ||
-                mfn_set_contains(job->ctx->ranges, m.new) || xlat_moves(&job->x, m.old)) {
+            mfn_t old = mfn_make(runs[r].old + i), to = mfn_make(job->reserved[n]);
+            if (!mfn_set_contains(job->ctx->ranges, old) || mfn_set_contains(job->ctx->ranges, to) || xlat_moves(&job->x, old) ||
+                job->reserved[n] == XLAT_NONE || (n > 0 && job->reserved[n - 1] >= job->reserved[n])) {
                 return false;
             }
-            m.type = t != NULL ? t->level : HV_TYPE_NONE;
-            job->moves[n] = m;
-            xlat_set(&job->x, m.old, m.new);
+            job->p2m.entries[runs[r].pfn + i] = (uint32_t)old.n;
+            bitmap_set(job->moves, runs[r].pfn + i);
+            xlat_set(&job->x, old, to);
         }
     }
     return n == job->move_count;
+}
+
+/* A p2m of which the moves' entries are known. */
+static fs_status_t parse_p2m(struct pv_job *job)
+{
+    job->p2m.entries = malloc((job->p2m.page_count * P2M_ENTRIES_PER_PAGE + 1) * sizeof(*job->p2m.entries));
+    if (job->p2m.entries == NULL) {
+        return FS_NO_MEMORY;
+    }
+    memset(job->p2m.entries, 0xff, job->p2m.page_count * P2M_ENTRIES_PER_PAGE * sizeof(*job->p2m.entries));
+    return pv_bitmaps(job);
 }
 
 fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, struct fs_error *err)
@@ -241,7 +272,8 @@ fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, s
     struct cursor c = { data, bytes };
     struct moves_header h;
     void *runs = NULL, *pages = NULL, *mids = NULL;
-    if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count || h.moves > job->reserved_count ||
+    if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count || h.pfn_count > UINT64_MAX / 2 ||
+        h.moves > job->reserved_count ||
         h.p2m_pages != (h.pfn_count + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE ||
         !take_array(&c, &runs, h.runs, sizeof(struct moves_run)) || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
         !take_array(&c, &mids, h.mids, sizeof(mfn_t)) || c.left != 0) {                  /* I1 */
@@ -254,11 +286,13 @@ fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, s
                                 .mid_count = (size_t)h.mids, .top = mfn_make(h.top), .root = mfn_make(h.root),
                                 .linear = h.linear != 0 };
     job->move_count = job->reserved_used = (size_t)h.moves;
-    job->moves = calloc(job->move_count + 1, sizeof(*job->moves));
-    fs_status_t s = job->moves == NULL ? FS_NO_MEMORY : xlat_init(&job->x, job->ctx->ranges);
+    fs_status_t s = parse_p2m(job);
+    if (s == FS_OK) {
+        s = xlat_init(&job->x, job->ctx->ranges);
+    }
     if (s == FS_OK && !expand_runs(job, runs, h.runs)) {
         s = fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's moves do not fit its ranges", job->dom.domid);
     }
     free(runs);
-    return s == FS_OK ? xlat_index_new(&job->x) : s;
+    return s == FS_OK ? pv_index_new(job) : s;
 }

@@ -13,8 +13,9 @@
  * Lock order: none.  The guest must be stopped for an answer that stays true; a read
  * while it runs is good enough to size the reserve.
  * Why a copy: one switch needs the list three times (who moves, agreement with the
- * M2P, fsck), and a mapping of a list of 16 GiB would need 32 MiB of dom0 mappings.
- * Cost: O(pfns), maps MAP_CHUNK frames at a time.
+ * M2P, fsck), and a mapping of a list of 16 GiB would need 32 MiB of dom0 mappings.  It holds 32 bits an entry: foreign and
+ * identity marks are looked at while it is read, and are no frames.  Who needs it once only uses pv_p2m_each().
+ * Cost: O(pfns), 4 bytes each, maps MAP_CHUNK frames at a time.
  */
 #include "pv_p2m.h"
 
@@ -143,9 +144,24 @@ static fs_status_t locate_tree(struct hv_backend *be, const struct hv_domain *do
 
 /* ---- reading ------------------------------------------------------------------ */
 
-static fs_status_t read_entries(struct hv_backend *be, const struct hv_domain *dom, struct pv_p2m *p, struct fs_error *err)
+/* What an entry says: a frame, or MFN_NONE. */
+static mfn_t entry_frame(uint64_t e)
 {
-    memset(p->entries, 0xff, p->page_count * FS_PAGE_BYTES);
+    return (e & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) != 0 ? MFN_NONE : mfn_make(e);
+}
+
+/* All ones is "no frame"; identity entries have the other bit as well as, on old kernels, this one. */
+static bool entry_foreign(uint64_t e)
+{
+    return e != FS_FRAME_NONE && (e & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) == P2M_FOREIGN_BIT;
+}
+
+typedef void (*page_fn)(void *arg, size_t page, const uint64_t *entries);
+
+/* fn for each page of the list that there is, ascending. */
+static fs_status_t each_page(struct hv_backend *be, const struct hv_domain *dom, const struct pv_p2m *p, page_fn fn, void *arg,
+                             struct fs_error *err)
+{
     for (size_t i = 0; i < p->page_count; ) {
         uint64_t frames[MAP_CHUNK];
         size_t where[MAP_CHUNK], n = 0;
@@ -159,18 +175,18 @@ static fs_status_t read_entries(struct hv_backend *be, const struct hv_domain *d
         if (n == 0) {
             break;
         }
-        char *map;
+        uint64_t *map;
         fs_status_t s = be->ops->map(be, dom->domid, frames, n, HV_MAP_READ, page_err, (void **)&map, err);
         if (s != FS_OK) {
             return s;
         }
-        for (size_t k = 0; k < n; k++) {
+        for (size_t k = 0; k < n && s == FS_OK; k++) {
             if (page_err[k] != 0) {
                 s = fs_fail(err, FS_BAD_INPUT, "domain %u: p2m page %zu at frame %#llx cannot be mapped: not its own",
                             dom->domid, where[k], (unsigned long long)frames[k]);
-                break;
+            } else {
+                fn(arg, where[k], map + k * P2M_ENTRIES_PER_PAGE);
             }
-            memcpy(p->entries + where[k] * P2M_ENTRIES_PER_PAGE, map + k * FS_PAGE_BYTES, FS_PAGE_BYTES);
         }
         be->ops->unmap(be, map, n);
         if (s != FS_OK) {
@@ -178,6 +194,22 @@ static fs_status_t read_entries(struct hv_backend *be, const struct hv_domain *d
         }
     }
     return FS_OK;
+}
+
+static void keep_page(void *arg, size_t page, const uint64_t *entries)
+{
+    struct pv_p2m *p = arg;
+    uint64_t first = (uint64_t)page * P2M_ENTRIES_PER_PAGE;
+    uint64_t count = p->pfn_count - first < P2M_ENTRIES_PER_PAGE ? p->pfn_count - first : P2M_ENTRIES_PER_PAGE;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t e = entries[i];
+        if (e < P2M_FRAME_BEYOND) {
+            p->entries[first + i] = (uint32_t)e;
+            continue;
+        }
+        p->foreign = p->foreign || entry_foreign(e);
+        p->entries[first + i] = mfn_is_none(entry_frame(e)) ? P2M_NO_FRAME : P2M_FRAME_BEYOND;
+    }
 }
 
 static fs_status_t read_arch_info(struct hv_backend *be, const struct hv_domain *dom, struct arch_shared_info *out, struct fs_error *err)
@@ -192,13 +224,10 @@ static fs_status_t read_arch_info(struct hv_backend *be, const struct hv_domain 
     return FS_OK;
 }
 
-fs_status_t pv_p2m_read(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns,
-                        struct pv_p2m *out, struct fs_error *err)
+/* Where the list lives: all of *out but its entries.  pre: *out is empty. */
+static fs_status_t locate(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns, struct pv_p2m *out, struct fs_error *err)
 {
     struct arch_shared_info arch;
-    memset(out, 0, sizeof(*out));
-    out->top = MFN_NONE;
-    out->root = MFN_NONE;
     fs_status_t s = read_arch_info(be, dom, &arch, err);
     if (s != FS_OK) {
         return s;
@@ -215,10 +244,8 @@ fs_status_t pv_p2m_read(struct hv_backend *be, const struct hv_domain *dom, uint
     out->pfn_count = arch.max_pfn;
     out->page_count = (arch.max_pfn + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE;
     out->pages = malloc(out->page_count * sizeof(*out->pages));
-    out->entries = malloc(out->page_count * FS_PAGE_BYTES);
-    if (out->pages == NULL || out->entries == NULL) {
-        s = FS_NO_MEMORY;
-        goto out;
+    if (out->pages == NULL) {
+        return FS_NO_MEMORY;
     }
     memset(out->pages, 0xff, out->page_count * sizeof(*out->pages));        /* MFN_NONE */
     if (has_tree) {
@@ -230,16 +257,70 @@ fs_status_t pv_p2m_read(struct hv_backend *be, const struct hv_domain *dom, uint
             s = FS_OK;
         }
     }
-    if (s == FS_OK && has_linear) {
-        s = locate_linear(be, dom, out, &arch, err);
+    return s == FS_OK && has_linear ? locate_linear(be, dom, out, &arch, err) : s;
+}
+
+static struct pv_p2m empty(void)
+{
+    return (struct pv_p2m){ .top = MFN_NONE, .root = MFN_NONE };
+}
+
+fs_status_t pv_p2m_read_again(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns,
+                              struct pv_p2m *p, struct fs_error *err)
+{
+    uint32_t *entries = p->entries;
+    size_t pages_before = p->page_count;
+    p->entries = NULL;
+    pv_p2m_free(p);
+    *p = empty();
+    fs_status_t s = locate(be, dom, limit_pfns, p, err);
+    if (s == FS_OK && p->page_count != pages_before) {
+        free(entries);
+        entries = malloc(p->page_count * P2M_ENTRIES_PER_PAGE * sizeof(*entries));
+        s = entries == NULL ? FS_NO_MEMORY : FS_OK;
     }
+    p->entries = entries;
     if (s == FS_OK) {
-        s = read_entries(be, dom, out, err);
+        memset(p->entries, 0xff, p->page_count * P2M_ENTRIES_PER_PAGE * sizeof(*entries));     /* P2M_NO_FRAME */
+        s = each_page(be, dom, p, keep_page, p, err);
     }
-out:
     if (s != FS_OK) {
-        pv_p2m_free(out);
+        pv_p2m_free(p);
     }
+    return s;
+}
+
+fs_status_t pv_p2m_read(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns,
+                        struct pv_p2m *out, struct fs_error *err)
+{
+    *out = empty();
+    return pv_p2m_read_again(be, dom, limit_pfns, out, err);
+}
+
+struct each { pv_p2m_fn fn; void *arg; uint64_t pfn_count; };
+
+static void each_entry(void *arg, size_t page, const uint64_t *entries)
+{
+    const struct each *e = arg;
+    uint64_t first = (uint64_t)page * P2M_ENTRIES_PER_PAGE;
+    for (uint64_t i = 0; i < P2M_ENTRIES_PER_PAGE && first + i < e->pfn_count; i++) {
+        mfn_t m = entry_frame(entries[i]);
+        if (!mfn_is_none(m)) {
+            e->fn(e->arg, first + i, m);
+        }
+    }
+}
+
+fs_status_t pv_p2m_each(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns, pv_p2m_fn fn, void *arg,
+                        uint64_t *pfn_count, struct fs_error *err)
+{
+    struct pv_p2m p = empty();
+    fs_status_t s = locate(be, dom, limit_pfns, &p, err);
+    if (s == FS_OK) {
+        *pfn_count = p.pfn_count;
+        s = each_page(be, dom, &p, each_entry, &(struct each){ fn, arg, p.pfn_count }, err);
+    }
+    pv_p2m_free(&p);
     return s;
 }
 
@@ -253,11 +334,7 @@ void pv_p2m_free(struct pv_p2m *p)
 
 mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn)
 {
-    if (pfn >= p->pfn_count) {
-        return MFN_NONE;
-    }
-    uint64_t e = p->entries[pfn];
-    return (e & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) != 0 ? MFN_NONE : mfn_make(e);
+    return pfn >= p->pfn_count || p->entries[pfn] == P2M_NO_FRAME ? MFN_NONE : mfn_make(p->entries[pfn]);
 }
 
 bool pv_p2m_names(const struct pv_p2m *p, mfn_t m)
@@ -270,52 +347,56 @@ bool pv_p2m_names(const struct pv_p2m *p, mfn_t m)
     return false;
 }
 
-bool pv_p2m_has_foreign(const struct pv_p2m *p)
-{
-    for (uint64_t pfn = 0; pfn < p->pfn_count; pfn++) {
-        /* All ones is "no frame"; identity entries have the other bit as well as, on old kernels, this one. */
-        if (p->entries[pfn] != FS_FRAME_NONE && (p->entries[pfn] & (P2M_FOREIGN_BIT | P2M_IDENTITY_BIT)) == P2M_FOREIGN_BIT) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- writing ------------------------------------------------------------------- */
 
-/* Entries of one page of the list: moves[0..count) all lie in it. */
-static fs_status_t write_page(const struct hv_domain *dom, uint64_t *page, const struct pv_move *moves, size_t count,
-                              bool forward, struct fs_error *err)
+#define MOVE_WORDS (P2M_ENTRIES_PER_PAGE / 64u)     /* of the bitmap, for a page of the list */
+
+static bool page_moves(const uint64_t *moves, uint64_t page)
 {
-    for (size_t i = 0; i < count; i++) {
-        uint64_t *e = &page[moves[i].pfn % P2M_ENTRIES_PER_PAGE];
-        if (*e != moves[i].old.n && *e != moves[i].new.n) {     /* I3 */
-            return fs_fail(err, FS_CORRUPT, "domain %u: p2m entry of pfn %#llx holds %#llx, neither the old frame %#llx nor the new %#llx",
-                           dom->domid, (unsigned long long)moves[i].pfn, (unsigned long long)*e,
-                           (unsigned long long)moves[i].old.n, (unsigned long long)moves[i].new.n);
+    uint64_t any = 0;
+    for (unsigned i = 0; i < MOVE_WORDS; i++) {
+        any |= moves[page * MOVE_WORDS + i];
+    }
+    return any != 0;
+}
+
+/* The entries of one page of the list. */
+static fs_status_t write_page(const struct hv_domain *dom, const struct pv_p2m *p, const struct xlat *x, uint64_t *entries, uint64_t page,
+                              const uint64_t *moves, bool forward, struct fs_error *err)
+{
+    for (unsigned w = 0; w < MOVE_WORDS; w++) {
+        for (uint64_t bits = moves[page * MOVE_WORDS + w]; bits != 0; bits &= bits - 1) {
+            uint64_t pfn = (page * MOVE_WORDS + w) * 64 + (uint64_t)__builtin_ctzll(bits);
+            mfn_t old = mfn_make(p->entries[pfn]), new = xlat_get(x, old);
+            uint64_t *e = &entries[pfn % P2M_ENTRIES_PER_PAGE];
+            if (*e != old.n && *e != new.n) {               /* I3 */
+                return fs_fail(err, FS_CORRUPT, "domain %u: p2m entry of pfn %#llx holds %#llx, neither the old frame %#llx nor the new %#llx",
+                               dom->domid, (unsigned long long)pfn, (unsigned long long)*e, (unsigned long long)old.n,
+                               (unsigned long long)new.n);
+            }
+            *e = forward ? new.n : old.n;
         }
-        *e = forward ? moves[i].new.n : moves[i].old.n;
     }
     return FS_OK;
 }
 
+/* pre: moves has whole pages' words: bitmap_new() of page_count pages. */
 static fs_status_t write_entries(struct hv_backend *be, const struct hv_domain *dom, const struct pv_p2m *p, const struct xlat *x,
-                                 const struct pv_move *moves, size_t count, bool forward, struct fs_error *err)
+                                 const uint64_t *moves, bool forward, struct fs_error *err)
 {
-    for (size_t i = 0; i < count; ) {
-        uint64_t frames[MAP_CHUNK];
-        size_t first[MAP_CHUNK + 1], n = 0;
+    for (uint64_t page = 0; page < p->page_count; ) {
+        uint64_t frames[MAP_CHUNK], which[MAP_CHUNK];
+        size_t n = 0;
         int page_err[MAP_CHUNK];
-        while (i < count && n < MAP_CHUNK) {
-            uint64_t page = moves[i].pfn / P2M_ENTRIES_PER_PAGE;
-            ASSERT_CMP(page, <, p->page_count);
-            frames[n] = forward ? xlat_get(x, p->pages[page]).n : p->pages[page].n;
-            first[n++] = i;
-            while (i < count && moves[i].pfn / P2M_ENTRIES_PER_PAGE == page) {
-                i++;
+        for (; page < p->page_count && n < MAP_CHUNK; page++) {
+            if (page_moves(moves, page)) {
+                frames[n] = forward ? xlat_get(x, p->pages[page]).n : p->pages[page].n;
+                which[n++] = page;
             }
         }
-        first[n] = i;
+        if (n == 0) {
+            break;
+        }
         uint64_t *map;
         fs_status_t s = be->ops->map(be, dom->domid, frames, n, HV_MAP_WRITE, page_err, (void **)&map, err);
         if (s != FS_OK) {
@@ -326,7 +407,7 @@ static fs_status_t write_entries(struct hv_backend *be, const struct hv_domain *
                 s = fs_fail(err, FS_REFUSED, "domain %u: p2m page at frame %#llx cannot be mapped for writing",
                             dom->domid, (unsigned long long)frames[k]);
             } else {
-                s = write_page(dom, map + k * P2M_ENTRIES_PER_PAGE, moves + first[k], first[k + 1] - first[k], forward, err);
+                s = write_page(dom, p, x, map + k * P2M_ENTRIES_PER_PAGE, which[k], moves, forward, err);
             }
         }
         be->ops->unmap(be, map, n);
@@ -356,9 +437,9 @@ static fs_status_t rewrite_list_page(struct hv_backend *be, const struct hv_doma
 }
 
 fs_status_t pv_p2m_write(struct hv_backend *be, const struct hv_domain *dom, const struct pv_p2m *p,
-                         const struct xlat *x, const struct pv_move *moves, size_t count, bool forward, struct fs_error *err)
+                         const struct xlat *x, const uint64_t *moves, bool forward, struct fs_error *err)
 {
-    fs_status_t s = write_entries(be, dom, p, x, moves, count, forward, err);
+    fs_status_t s = write_entries(be, dom, p, x, moves, forward, err);
     if (s == FS_OK && !mfn_is_none(p->top)) {
         s = rewrite_list_page(be, dom, p->top, x, forward, err);
         for (size_t i = 0; i < p->mid_count && s == FS_OK; i++) {

@@ -65,11 +65,11 @@ static fs_status_t load_round(struct pv_job *job, const struct last_round *r, st
     job->max_pages_before = intent.max_pages_before;
     if (r->reserved) {
         journal_record(job->ctx->journal, r->reserved_at, &data, &bytes);
-        if (bytes % sizeof(mfn_t) != 0) {
+        if (bytes % sizeof(*job->reserved) != 0) {
             return fs_fail(err, FS_BAD_INPUT, "the journal's reserve list of domain %u is damaged", job->dom.domid);
         }
-        job->reserved_count = bytes / sizeof(mfn_t);
-        job->reserved = malloc(bytes + sizeof(mfn_t));
+        job->reserved_count = bytes / sizeof(*job->reserved);
+        job->reserved = malloc(bytes + sizeof(*job->reserved));
         if (job->reserved == NULL) {
             return FS_NO_MEMORY;
         }
@@ -90,40 +90,57 @@ static fs_status_t load_round(struct pv_job *job, const struct last_round *r, st
 
 /* ---- giving back, checked (I3) ----------------------------------------------------- */
 
-static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uint64_t *released, struct fs_error *err)
+static fs_status_t mark(struct pv_job *job, const struct frame_set *list, struct fs_error *err)
+{
+    struct hv_mark_result *marks = calloc(list->count + 1, sizeof(*marks));
+    fs_status_t s = marks == NULL ? FS_NO_MEMORY : job->be->ops->mark_owned(job->be, list->list, list->count, marks, err);
+    free(marks);
+    return s;
+}
+
+/* Of frames: those that are nobody's any more. */
+static fs_status_t give_unused(struct pv_job *job, struct frame_set *frames, bool marked, uint64_t *released, struct fs_error *err)
 {
     size_t done = 0;
-    struct frame_set used = { 0 }, give = { 0 }, old = { 0 }, marked = { 0 };
-    fs_status_t s = unused_read_p2m(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &used, err);
-    if (s == FS_OK && r->reserved) {
-        s = unused_of(job->be, job->dom.domid, job->reserved, job->reserved_count, &used, &give, err);
-    } else if (s == FS_OK) {
-        s = unused_search(job->be, &job->dom, job->ctx->ranges, &used, &give, err);         /* I4 */
-    }
-    for (size_t i = 0; s == FS_OK && r->switched && i < job->move_count; i++) {
-        s = frame_set_add(&old, job->moves[i].old);
-    }
-    if (s == FS_OK && old.count > 0) {
-        frame_set_sort(&old);
-        s = unused_of(job->be, job->dom.domid, old.list, old.count, &used, &marked, err);
-    }
-    if (s == FS_OK && marked.count > 0) {
-        struct hv_mark_result *marks = calloc(marked.count, sizeof(*marks));
-        s = marks == NULL ? FS_NO_MEMORY : job->be->ops->mark_owned(job->be, marked.list, marked.count, marks, err);
-        free(marks);
-        if (s == FS_OK) {
-            s = job->be->ops->decrease(job->be, job->dom.domid, marked.list, marked.count, &done, err);
-            *released += done;
-        }
+    struct frame_set give = { 0 };
+    frame_set_sort(frames);
+    fs_status_t s = unused_of(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), frames, &give, err);
+    if (s == FS_OK && marked && give.count > 0) {
+        s = mark(job, &give, err);
     }
     if (s == FS_OK && give.count > 0) {
         s = job->be->ops->decrease(job->be, job->dom.domid, give.list, give.count, &done, err);
         *released += done;
     }
-    frame_set_free(&used);
-    frame_set_free(&old);
     frame_set_free(&give);
-    frame_set_free(&marked);
+    return s;
+}
+
+static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uint64_t *released, struct fs_error *err)
+{
+    struct frame_set list = { 0 };
+    struct pv_move m;
+    fs_status_t s = FS_OK;
+    if (r->switched) {
+        struct pv_cursor c = pv_cursor_at(job, 0);
+        while (s == FS_OK && pv_cursor_next(job, &c, &m)) {
+            s = frame_set_add(&list, m.old);
+        }
+        if (s == FS_OK) {
+            s = give_unused(job, &list, true, released, err);
+        }
+        frame_set_free(&list);
+    }
+    for (size_t i = 0; s == FS_OK && r->reserved && i < job->reserved_count; i++) {
+        s = frame_set_add(&list, mfn_make(job->reserved[i]));
+    }
+    if (s == FS_OK && !r->reserved) {
+        s = unused_search(job->be, &job->dom, job->ctx->ranges, &list, err);                /* I4 */
+    }
+    if (s == FS_OK) {
+        s = give_unused(job, &list, false, released, err);
+    }
+    frame_set_free(&list);
     return s;
 }
 
@@ -136,6 +153,10 @@ fs_status_t pv_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first
     struct pv_job job = { .ctx = ctx, .be = ctx->be };
     fs_status_t s = ctx->be->ops->domain(ctx->be, domid, &job.dom, err);
     if (s != FS_OK || !r.intent || r.released) {
+        return s;
+    }
+    s = pv_machine_fits(ctx, err);
+    if (s != FS_OK) {
         return s;
     }
     s = load_round(&job, &r, err);
@@ -153,6 +174,10 @@ fs_status_t pv_recover(const struct mover_ctx *ctx, uint16_t domid, size_t first
         if (ctx->be->ops->suspend(ctx->be, domid, 1000000000ull, &stopped, &ignored) == FS_OK) {
             job.suspended = true;
         }
+    }
+    if (s == FS_OK && pv_prepare_scratch(&job) != FS_OK) {
+        s = FS_NO_MEMORY;
+        goto out;
     }
     if (job.suspended && !r.switched && r.state) {
         job.dropped = true;                 /* perhaps; undo does not mind */

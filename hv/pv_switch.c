@@ -58,34 +58,9 @@ static fs_status_t capture_vcpus(struct pv_job *job, struct fs_error *err)
 
 fs_status_t pv_capture_tables(struct pv_job *job, struct fs_error *err)
 {
-    uint64_t pfns = job->p2m.pfn_count;
-    mfn_t *mfns = malloc((pfns + 1) * sizeof(*mfns));
-    uint64_t *which = malloc((pfns + 1) * sizeof(*which));
-    bool *owned = calloc(pfns + 1, sizeof(*owned));
     pv_tables_free(&job->tables);
-    free(job->owned);
-    job->owned = calloc(pfns + 1, sizeof(*job->owned));
-    size_t n = 0;
-    fs_status_t s = FS_NO_MEMORY;
-    if (mfns == NULL || which == NULL || owned == NULL || job->owned == NULL) {
-        goto out;
-    }
-    for (uint64_t pfn = 0; pfn < pfns; pfn++) {
-        mfn_t m = pv_p2m_get(&job->p2m, pfn);
-        if (m.n < job->ctx->host.max_mfn) {         /* MFN_NONE and nonsense fall out here */
-            which[n] = pfn;
-            mfns[n++] = m;
-        }
-    }
-    s = pv_tables_find(job->be, job->dom.domid, mfns, n, &job->tables, owned, err);
-    for (size_t i = 0; s == FS_OK && i < n; i++) {
-        job->owned[which[i]] = owned[i];
-    }
-out:
-    free(mfns);
-    free(which);
-    free(owned);
-    return s;
+    fs_status_t s = pv_bitmaps(job);
+    return s == FS_OK ? pv_tables_find(job->be, job->dom.domid, &job->p2m, job->ctx->host.max_mfn, &job->tables, job->owned, err) : s;
 }
 
 fs_status_t pv_capture(struct pv_job *job, struct fs_error *err)
@@ -96,8 +71,7 @@ fs_status_t pv_capture(struct pv_job *job, struct fs_error *err)
         return s;
     }
     pv_phase(job, "vcpu-save", &since, job->vcpu_count);
-    pv_p2m_free(&job->p2m);
-    s = pv_p2m_read(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
+    s = pv_p2m_read_again(job->be, &job->dom, job->ctx->host.max_mfn * 2 + (1u << 20), &job->p2m, err);
     if (s != FS_OK) {
         return s;
     }
@@ -156,7 +130,7 @@ fs_status_t pv_drop(struct pv_job *job, struct fs_error *err)
     mfn_t *pinned = NULL;
     size_t count = 0;
     fs_status_t s;
-    if (!job->dropped && job->x.to == NULL) {       /* first time: the capture knows */
+    if (!job->dropped && job->x.moved == 0) {       /* first time: the capture knows */
         pinned = malloc((job->tables.count + 1) * sizeof(*pinned));
         if (pinned == NULL) {
             return FS_NO_MEMORY;
@@ -205,10 +179,15 @@ static void *part_main(void *arg)
     return NULL;
 }
 
-fs_status_t pv_parallel(const struct mover_ctx *ctx, size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
+unsigned pv_parts(const struct mover_ctx *ctx)
 {
     long cpus = ctx->one_thread ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
-    size_t threads = cpus < 1 ? 1 : cpus > PV_THREADS ? PV_THREADS : (size_t)cpus;
+    return cpus < 1 ? 1 : cpus > PV_THREADS ? PV_THREADS : (unsigned)cpus;
+}
+
+fs_status_t pv_parallel(const struct mover_ctx *ctx, size_t count, pv_part_fn fn, void *arg, struct fs_error *err)
+{
+    size_t threads = pv_parts(ctx);
     struct part parts[PV_THREADS];
     pthread_t ids[PV_THREADS];
     bool started[PV_THREADS] = { false };
@@ -237,28 +216,29 @@ fs_status_t pv_parallel(const struct mover_ctx *ctx, size_t count, pv_part_fn fn
 
 /* ---- copy -------------------------------------------------------------------------- */
 
-struct copy_work { struct pv_job *job; const struct hv_copy *list; };
+#define COPY_BATCH (PV_SCRATCH_BYTES / sizeof(struct hv_copy))
 
 static fs_status_t copy_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
 {
-    (void)part;
-    struct copy_work *w = arg;
-    return w->job->be->ops->copy(w->job->be, w->job->dom.domid, w->list + first, end - first, err);
+    struct pv_job *job = arg;
+    struct hv_copy *list = pv_scratch(job, part);
+    struct pv_cursor c = pv_cursor_at(job, first);
+    fs_status_t s = FS_OK;
+    while (first < end && s == FS_OK) {
+        size_t n = 0;
+        struct pv_move m;
+        for (; n < COPY_BATCH && first < end && pv_cursor_next(job, &c, &m); first++) {
+            list[n++] = (struct hv_copy){ .from = m.old, .to = m.new };
+        }
+        s = job->be->ops->copy(job->be, job->dom.domid, list, n, err);
+    }
+    return s;
 }
 
 fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
 {
     uint64_t since = pv_now(job);
-    struct hv_copy *list = malloc((job->move_count + 1) * sizeof(*list));
-    if (list == NULL) {
-        return FS_NO_MEMORY;
-    }
-    for (size_t i = 0; i < job->move_count; i++) {
-        list[i] = (struct hv_copy){ .from = job->moves[i].old, .to = job->moves[i].new };
-    }
-    struct copy_work work = { job, list };
-    fs_status_t s = pv_parallel(job->ctx, job->move_count, copy_part, &work, err);
-    free(list);
+    fs_status_t s = pv_parallel(job->ctx, job->move_count, copy_part, job, err);
     if (s == FS_OK) {
         pv_phase(job, "copy", &since, job->move_count);
         mover_event(job->ctx, EV_COPY, job->dom.domid, job->move_count, job->move_count, NULL);
@@ -268,22 +248,25 @@ fs_status_t pv_copy(struct pv_job *job, struct fs_error *err)
 
 /* ---- apply -------------------------------------------------------------------------- */
 
+#define M2P_BATCH (PV_SCRATCH_BYTES / sizeof(struct hv_m2p_set))
+
 struct m2p_work { struct pv_job *job; bool forward; };
 
 static fs_status_t m2p_part(void *arg, unsigned part, size_t first, size_t end, struct fs_error *err)
 {
     const struct m2p_work *w = arg;
-    const struct pv_move *moves = w->job->moves;
-    struct hv_m2p_set *list = malloc((end - first + 1) * sizeof(*list));
-    (void)part;
-    if (list == NULL) {
-        return fs_fail(err, FS_NO_MEMORY, "no memory for %zu M2P entries", end - first);
+    struct pv_job *job = w->job;
+    struct hv_m2p_set *list = pv_scratch(job, part);
+    struct pv_cursor c = pv_cursor_at(job, first);
+    fs_status_t s = FS_OK;
+    while (first < end && s == FS_OK) {
+        size_t n = 0;
+        struct pv_move m;
+        for (; n < M2P_BATCH && first < end && pv_cursor_next(job, &c, &m); first++) {
+            list[n++] = (struct hv_m2p_set){ .mfn = w->forward ? m.new : m.old, .pfn = pfn_make(m.pfn) };
+        }
+        s = job->be->ops->m2p_set(job->be, job->dom.domid, list, n, err);
     }
-    for (size_t i = first; i < end; i++) {
-        list[i - first] = (struct hv_m2p_set){ .mfn = w->forward ? moves[i].new : moves[i].old, .pfn = pfn_make(moves[i].pfn) };
-    }
-    fs_status_t s = w->job->be->ops->m2p_set(w->job->be, w->job->dom.domid, list, end - first, err);
-    free(list);
     return s;
 }
 
@@ -297,7 +280,7 @@ fs_status_t pv_apply(struct pv_job *job, bool forward, struct fs_error *err)
     }
     pv_phase(job, "rewrite", &since, changed);
     mover_event(job->ctx, EV_REWRITE, job->dom.domid, job->tables.count, changed, NULL);
-    s = pv_p2m_write(job->be, &job->dom, &job->p2m, &job->x, job->moves, job->move_count, forward, err);
+    s = pv_p2m_write(job->be, &job->dom, &job->p2m, &job->x, job->moves, forward, err);
     if (s != FS_OK) {
         return s;
     }
@@ -383,7 +366,7 @@ fs_status_t pv_undo(struct pv_job *job, struct fs_error *err)
         s = pv_drop(job, err);
     }
     if (s == FS_OK && job->applied) {
-        s = xlat_index_new(&job->x);
+        s = pv_index_new(job);
         if (s == FS_OK) {
             s = pv_apply(job, false, err);
         }
@@ -404,6 +387,7 @@ void pv_job_free(struct pv_job *job)
     free(job->reserved);
     free(job->moves);
     free(job->owned);
+    free(job->scratch);
     pv_p2m_free(&job->p2m);
     pv_tables_free(&job->tables);
     xlat_free(&job->x);

@@ -22,12 +22,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitmap.h"
 #include "frameshift/assert.h"
 #include "pv_p2m.h"
 
 #define MAP_CHUNK 256u
 #define ENTRIES 512u
-#define TYPES_CHUNK 16384u
+#define TYPES_CHUNK 8192u
 
 static int table_order(const void *a, const void *b)
 {
@@ -35,15 +36,23 @@ static int table_order(const void *a, const void *b)
     return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
 }
 
-/* What one look at the types answered; a piece of the whole list at a time, so that a plan costs little more than the list itself. */
+/* One look at types; a piece of the whole list at a time, so that it costs little more than the tables found. */
 struct type_piece {
+    size_t count;
+    mfn_t mfns[TYPES_CHUNK];
+    uint64_t pfns[TYPES_CHUNK];
     uint8_t types[TYPES_CHUNK], flags[TYPES_CHUNK];
     bool owned[TYPES_CHUNK];
 };
 
-static fs_status_t add_piece(struct pv_tables *out, size_t *capacity, const mfn_t *mfns, size_t count, const struct type_piece *p)
+static fs_status_t add_piece(struct hv_backend *be, uint16_t domid, struct pv_tables *out, size_t *capacity, struct type_piece *p,
+                             uint64_t *owned, struct fs_error *err)
 {
-    for (size_t i = 0; i < count; i++) {
+    fs_status_t s = be->ops->types(be, domid, p->mfns, p->count, p->types, p->flags, p->owned, err);
+    for (size_t i = 0; i < p->count && s == FS_OK; i++) {
+        if (owned != NULL && p->owned[i]) {
+            bitmap_set(owned, p->pfns[i]);
+        }
         if (!p->owned[i] || p->types[i] == HV_TYPE_NONE) {
             continue;
         }
@@ -56,44 +65,56 @@ static fs_status_t add_piece(struct pv_tables *out, size_t *capacity, const mfn_
             out->list = grown;
             *capacity = larger;
         }
-        out->list[out->count++] = (struct pv_table){ .mfn = mfns[i], .level = p->types[i], .pinned = (p->flags[i] & HV_FRAME_PINNED) != 0 };
+        out->list[out->count++] = (struct pv_table){ .mfn = p->mfns[i], .level = p->types[i], .pinned = (p->flags[i] & HV_FRAME_PINNED) != 0 };
     }
-    return FS_OK;
+    p->count = 0;
+    return s;
 }
 
-fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
-                           struct pv_tables *out, bool *owned_out, struct fs_error *err)
+/* I1: a hostile p2m may name a frame twice. */
+static void sort_tables(struct pv_tables *t)
+{
+    size_t kept = 0;
+    qsort(t->list, t->count, sizeof(*t->list), table_order);
+    for (size_t i = 0; i < t->count; i++) {
+        if (kept == 0 || !mfn_eq(t->list[kept - 1].mfn, t->list[i].mfn)) {
+            t->list[kept++] = t->list[i];
+            t->by_level[t->list[i].level]++;
+        }
+    }
+    t->count = kept;
+}
+
+fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const struct pv_p2m *p2m, uint64_t max_mfn,
+                           struct pv_tables *out, uint64_t *owned, struct fs_error *err)
 {
     memset(out, 0, sizeof(*out));
     struct type_piece *p = malloc(sizeof(*p));
-    size_t capacity = 0, kept = 0;
+    size_t capacity = 0;
     fs_status_t s = p == NULL ? FS_NO_MEMORY : FS_OK;
-    for (size_t first = 0; first < count && s == FS_OK; first += TYPES_CHUNK) {
-        size_t n = count - first < TYPES_CHUNK ? count - first : TYPES_CHUNK;
-        s = be->ops->types(be, domid, mfns + first, n, p->types, p->flags, p->owned, err);
-        if (s == FS_OK) {
-            s = add_piece(out, &capacity, mfns + first, n, p);
+    if (s == FS_OK) {
+        p->count = 0;
+    }
+    for (uint64_t pfn = 0; pfn < p2m->pfn_count && s == FS_OK; pfn++) {
+        mfn_t m = pv_p2m_get(p2m, pfn);
+        if (m.n < max_mfn) {                /* MFN_NONE and nonsense fall out here */
+            p->pfns[p->count] = pfn;
+            p->mfns[p->count++] = m;
         }
-        if (s == FS_OK && owned_out != NULL) {
-            memcpy(owned_out + first, p->owned, n * sizeof(*p->owned));
+        if (p->count == TYPES_CHUNK) {
+            s = add_piece(be, domid, out, &capacity, p, owned, err);
         }
+    }
+    if (s == FS_OK && p->count > 0) {
+        s = add_piece(be, domid, out, &capacity, p, owned, err);
     }
     if (s == FS_OK && out->list == NULL) {                  /* callers may look at an empty list */
         out->list = calloc(1, sizeof(*out->list));
         s = out->list == NULL ? FS_NO_MEMORY : FS_OK;
     }
-    if (s != FS_OK) {
-        goto out;
+    if (s == FS_OK) {
+        sort_tables(out);
     }
-    qsort(out->list, out->count, sizeof(*out->list), table_order);
-    for (size_t i = 0; i < out->count; i++) {       /* I1: a hostile p2m may name a frame twice */
-        if (kept == 0 || !mfn_eq(out->list[kept - 1].mfn, out->list[i].mfn)) {
-            out->list[kept++] = out->list[i];
-            out->by_level[out->list[i].level]++;
-        }
-    }
-    out->count = kept;
-out:
     free(p);
     if (s != FS_OK) {
         pv_tables_free(out);

@@ -27,22 +27,22 @@ struct pv_tables {
     uint64_t by_level[5];
 };
 
-/* Every frame of mfns[] that Xen types as a page table of dom.  owned: NULL, or count entries that say which of the
- * frames the domain owns at all. */
-fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count,
-                           struct pv_tables *out, bool *owned, struct fs_error *err) FS_MUST_CHECK;
+struct pv_p2m;
+/* Every frame of the p2m that Xen types as a page table of dom; numbers that are no frame of the machine are passed over.
+ * owned: NULL, or a bitmap by pfn that is set where the domain owns the frame at all. */
+fs_status_t pv_tables_find(struct hv_backend *be, uint16_t domid, const struct pv_p2m *p2m, uint64_t max_mfn,
+                           struct pv_tables *out, uint64_t *owned, struct fs_error *err) FS_MUST_CHECK;
 void pv_tables_free(struct pv_tables *t);
 /* The table at a frame, or NULL. */
 const struct pv_table *pv_tables_at(const struct pv_tables *t, mfn_t m);
 
 /* Replace moved frames in all present entries.  forward: tables are reached at their new frames, old numbers become new;
- * backward: at their old frames, new numbers become old (pre: xlat_index_new()); backward is idempotent, forward runs
+ * backward: at their old frames, new numbers become old (pre: the xlat has its index); backward is idempotent, forward runs
  * once on fresh copies.
  * FS_REFUSED: an entry above L1 leads to a frame that is none of the tables (someone hides a table from the p2m). */
 fs_status_t pv_tables_rewrite(struct hv_backend *be, uint16_t domid, const struct pv_tables *t, const struct xlat *x,
                               bool forward, uint64_t *entries_changed, struct fs_error *err) FS_MUST_CHECK;
 
-struct pv_p2m;
 /* Present L1 entries that lead to frames which the domain does not own: grants of others that it has mapped, device
  * memory.  Such an entry cannot be validated again once its type reference is dropped.  *found: one of those frames, or
  * MFN_NONE.  The guest may run. */

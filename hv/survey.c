@@ -131,17 +131,11 @@ static void plan_pv(struct hv *hv, struct survey *survey, struct hv_plan *plan, 
     for (size_t i = 0; i < p2m.page_count; i++) {
         list_pages += mfn_set_contains(&survey->ranges, p2m.pages[i]);
     }
-    /* In place: of a large guest a second list would be the largest thing in the plan.  An entry is read before its place is taken. */
-    _Static_assert(sizeof(mfn_t) == sizeof(p2m.entries[0]), "the list fits into the entries");
-    mfn_t *mfns = (mfn_t *)p2m.entries;
     for (uint64_t pfn = 0; pfn < p2m.pfn_count; pfn++) {
-        mfn_t m = pv_p2m_get(&p2m, pfn);
-        if (m.n < survey->host.max_mfn) {
-            mfns[n++] = m;
-        }
+        n += pv_p2m_get(&p2m, pfn).n < survey->host.max_mfn;
     }
     since = hv->be->ops->clock_ns(hv->be);
-    if (n > 0 && pv_tables_find(hv->be, dom->domid, mfns, n, &tables, NULL, &ignored) == FS_OK) {
+    if (n > 0 && pv_tables_find(hv->be, dom->domid, &p2m, survey->host.max_mfn, &tables, NULL, &ignored) == FS_OK) {
         uint64_t ns = (hv->be->ops->clock_ns(hv->be) - since) / n;
         survey->cost.type_scan_ns_per_frame = ns > 0 ? ns : 1;
         plan_domain_pv(plan, dom->domid, list_pages, tables.count);

@@ -8,16 +8,19 @@
  *       shared_info by its number; what slips through is refused by the machine when it is given back.
  * Lock order: none.
  * Why two ways: a round journals what it reserved, but may be killed between the call and the record; then only a search finds it.
+ * Why the p2m is read past the list and not kept: the list is a round's, the p2m the whole guest's.
  * Cost: a search looks at every frame of the machine once.
  */
 #include "unused.h"
 
 #include <stdlib.h>
 
+#include "bitmap.h"
 #include "pv_p2m.h"
 #include "range.h"
 
 #define SCAN_PAGES 16384u
+#define PIECE_PAGES 4096u
 
 void frame_set_free(struct frame_set *s)
 {
@@ -58,43 +61,66 @@ bool frame_set_has(const struct frame_set *s, mfn_t m)
     return s->count > 0 && bsearch(&m, s->list, s->count, sizeof(m), mfn_order) != NULL;
 }
 
-fs_status_t unused_read_p2m(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns, struct frame_set *used, struct fs_error *err)
+/* Which frames of a sorted list does the p2m name? */
+struct named { const struct frame_set *list; uint64_t *bits; };
+
+static void note_named(void *arg, uint64_t pfn, mfn_t m)
 {
-    struct pv_p2m p2m;
-    fs_status_t s = pv_p2m_read(be, dom, limit_pfns, &p2m, err);
-    if (s != FS_OK) {
-        return s;
+    struct named *n = arg;
+    (void)pfn;
+    if (m.n < n->list->list[0].n || m.n > n->list->list[n->list->count - 1].n) {
+        return;
     }
-    for (uint64_t pfn = 0; pfn < p2m.pfn_count && s == FS_OK; pfn++) {
-        mfn_t m = pv_p2m_get(&p2m, pfn);
-        s = mfn_is_none(m) ? FS_OK : frame_set_add(used, m);
+    const mfn_t *at = bsearch(&m, n->list->list, n->list->count, sizeof(m), mfn_order);
+    if (at != NULL) {
+        bitmap_set(n->bits, (uint64_t)(at - n->list->list));
     }
-    frame_set_sort(used);
-    pv_p2m_free(&p2m);
-    return s;
 }
 
-fs_status_t unused_of(struct hv_backend *be, uint16_t domid, const mfn_t *list, size_t count, const struct frame_set *used,
-                      struct frame_set *out, struct fs_error *err)
+struct owner_piece { uint8_t types[PIECE_PAGES], flags[PIECE_PAGES]; bool owned[PIECE_PAGES]; };
+
+/* Those of list that the domain owns and whose bit is not set. */
+static fs_status_t keep_owned(struct hv_backend *be, uint16_t domid, const struct frame_set *list, const uint64_t *skip, struct frame_set *out,
+                              struct fs_error *err)
 {
-    uint8_t *types = malloc(count + 1), *flags = malloc(count + 1);
-    bool *owned = malloc((count + 1) * sizeof(*owned));
-    fs_status_t s = FS_NO_MEMORY;
-    if (types != NULL && flags != NULL && owned != NULL) {
-        s = be->ops->types(be, domid, list, count, types, flags, owned, err);
-    }
-    for (size_t i = 0; i < count && s == FS_OK; i++) {
-        if (owned[i] && !frame_set_has(used, list[i])) {
-            s = frame_set_add(out, list[i]);
+    struct owner_piece *p = malloc(sizeof(*p));
+    fs_status_t s = p == NULL ? FS_NO_MEMORY : FS_OK;
+    for (size_t first = 0; first < list->count && s == FS_OK; first += PIECE_PAGES) {
+        size_t n = list->count - first < PIECE_PAGES ? list->count - first : PIECE_PAGES;
+        s = be->ops->types(be, domid, list->list + first, n, p->types, p->flags, p->owned, err);
+        for (size_t i = 0; i < n && s == FS_OK; i++) {
+            if (p->owned[i] && (skip == NULL || !bitmap_has(skip, first + i))) {
+                s = frame_set_add(out, list->list[first + i]);
+            }
         }
     }
-    free(types);
-    free(flags);
-    free(owned);
+    free(p);
     return s;
 }
 
-fs_status_t unused_search(struct hv_backend *be, const struct hv_domain *dom, const struct mfn_range_set *ranges, const struct frame_set *used,
+fs_status_t unused_owned(struct hv_backend *be, uint16_t domid, const struct frame_set *list, struct frame_set *out, struct fs_error *err)
+{
+    return keep_owned(be, domid, list, NULL, out, err);
+}
+
+fs_status_t unused_of(struct hv_backend *be, const struct hv_domain *dom, uint64_t limit_pfns, const struct frame_set *list,
+                      struct frame_set *out, struct fs_error *err)
+{
+    struct named n = { .list = list };
+    uint64_t pfns;
+    if (list->count == 0) {
+        return FS_OK;
+    }
+    n.bits = bitmap_new(list->count);
+    fs_status_t s = n.bits == NULL ? FS_NO_MEMORY : pv_p2m_each(be, dom, limit_pfns, note_named, &n, &pfns, err);
+    if (s == FS_OK) {
+        s = keep_owned(be, dom->domid, list, n.bits, out, err);
+    }
+    free(n.bits);
+    return s;
+}
+
+fs_status_t unused_search(struct hv_backend *be, const struct hv_domain *dom, const struct mfn_range_set *ranges,
                           struct frame_set *out, struct fs_error *err)
 {
     struct mfn_range_set ram = { 0 };
@@ -108,7 +134,7 @@ fs_status_t unused_search(struct hv_backend *be, const struct hv_domain *dom, co
                 const struct hv_frame *f = &frames[i - m];
                 mfn_t at = mfn_make(i);
                 if (f->owner == HV_FRAME_DOMAIN && f->domid == dom->domid && f->gfn == FS_FRAME_NONE && f->type == HV_TYPE_NONE &&
-                    !mfn_eq(at, dom->shared_info) && !mfn_set_contains(ranges, at) && !frame_set_has(used, at)) {
+                    !mfn_eq(at, dom->shared_info) && !mfn_set_contains(ranges, at)) {
                     s = frame_set_add(out, at);
                 }
             }

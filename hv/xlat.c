@@ -3,15 +3,18 @@
  *
  * Owns: the translation that one switch of a PV guest applies to every reference.
  * Invariants:
- *   I1  to[i] is FS_FRAME_NONE or a frame outside the ranges, so that a second
+ *   I1  to[i] is XLAT_NONE or a frame outside the ranges, so that a second
  *       application changes nothing (a killed switch may be applied again).
  *   I2  no two old frames share a new one (the caller hands out each reserved
- *       frame once; xlat_index_new() asserts it).
+ *       frame once; xlat_index_add() asserts it).
  * Lock order: none; built by one thread, then read-only.
  * Why an array and not a hash: one switch looks up every present entry of every
  * page table of the guest; nearly all of them miss, and the hull test rejects
  * those without a memory access.
- * Cost: 8 bytes a frame of the range; a lookup is O(log ranges), mostly one range.
+ * Why 32 bits: Xen's own frame table links have no more (CONFIG_BIGMEM apart), and this is one of the engine's largest arrays.
+ * Why the index is fed in order and not sorted: the caller hands reserved frames out in ascending order and knows it; a sort
+ * would take a second copy while a guest waits for its roll-back.
+ * Cost: 4 bytes a frame of the range; a lookup is O(log ranges), mostly one range; back O(log moved).
  */
 #include "xlat.h"
 
@@ -77,68 +80,70 @@ void xlat_set(struct xlat *x, mfn_t old, mfn_t new_mfn)
     uint64_t slot = xlat_slot(x, old);
     ASSERT_CMP(slot, !=, FS_FRAME_NONE);
     ASSERT_CMP(xlat_slot(x, new_mfn), ==, FS_FRAME_NONE);       /* I1 */
-    ASSERT_CMP(x->to[slot], ==, FS_FRAME_NONE);
-    x->to[slot] = new_mfn.n;
+    ASSERT_CMP(x->to[slot], ==, XLAT_NONE);
+    ASSERT_CMP(new_mfn.n, <, XLAT_NONE);
+    x->to[slot] = (uint32_t)new_mfn.n;
     x->moved++;
 }
 
 bool xlat_moves(const struct xlat *x, mfn_t m)
 {
     uint64_t slot = xlat_slot(x, m);
-    return slot != FS_FRAME_NONE && x->to[slot] != FS_FRAME_NONE;
+    return slot != FS_FRAME_NONE && x->to[slot] != XLAT_NONE;
 }
 
 mfn_t xlat_get(const struct xlat *x, mfn_t m)
 {
     uint64_t slot = xlat_slot(x, m);
-    if (slot == FS_FRAME_NONE || x->to[slot] == FS_FRAME_NONE) {
+    if (slot == FS_FRAME_NONE || x->to[slot] == XLAT_NONE) {
         return m;
     }
     return mfn_make(x->to[slot]);
 }
 
-static int pair_order(const void *a, const void *b)
-{
-    const struct xlat_pair *x = a, *y = b;
-    return x->new.n < y->new.n ? -1 : x->new.n > y->new.n;
-}
-
-fs_status_t xlat_index_new(struct xlat *x)
+fs_status_t xlat_index_begin(struct xlat *x)
 {
     free(x->by_new);
     x->by_new = malloc((x->moved + 1) * sizeof(*x->by_new));
-    if (x->by_new == NULL) {
-        return FS_NO_MEMORY;
-    }
-    size_t n = 0;
-    for (size_t r = 0; r < x->ranges->count; r++) {
-        struct mfn_range range = x->ranges->ranges[r];
-        for (uint64_t m = range.start.n; m < range.end.n; m++) {
-            uint64_t to = x->to[x->offsets[r] + (m - range.start.n)];
-            if (to != FS_FRAME_NONE) {
-                x->by_new[n++] = (struct xlat_pair){ mfn_make(m), mfn_make(to) };
-            }
+    x->indexed = 0;
+    return x->by_new == NULL ? FS_NO_MEMORY : FS_OK;
+}
+
+void xlat_index_add(struct xlat *x, mfn_t old)
+{
+    uint64_t slot = xlat_slot(x, old);
+    ASSERT(slot != FS_FRAME_NONE && x->to[slot] != XLAT_NONE);
+    ASSERT_CMP(x->indexed, <, x->moved);
+    ASSERT(x->indexed == 0 || x->to[x->by_new[x->indexed - 1]] < x->to[slot]);          /* I2 */
+    x->by_new[x->indexed++] = (uint32_t)slot;
+}
+
+/* The frame that to[slot] belongs to. */
+static mfn_t frame_of_slot(const struct xlat *x, uint64_t slot)
+{
+    size_t low = 0, high = x->ranges->count;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (x->offsets[mid] <= slot) {
+            low = mid;
+        } else {
+            high = mid;
         }
     }
-    ASSERT_CMP(n, ==, x->moved);
-    qsort(x->by_new, n, sizeof(*x->by_new), pair_order);
-    for (size_t i = 1; i < n; i++) {
-        ASSERT_CMP(x->by_new[i - 1].new.n, <, x->by_new[i].new.n);     /* I2 */
-    }
-    return FS_OK;
+    return mfn_add(x->ranges->ranges[low].start, slot - x->offsets[low]);
 }
 
 mfn_t xlat_back(const struct xlat *x, mfn_t m)
 {
-    ASSERT(x->by_new != NULL);
+    ASSERT(x->by_new != NULL && x->indexed == x->moved);
     size_t low = 0, high = x->moved;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        if (x->by_new[mid].new.n < m.n) {
+        if (x->to[x->by_new[mid]] < m.n) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    return low < x->moved && x->by_new[low].new.n == m.n ? x->by_new[low].old : m;
+    return low < x->moved && x->to[x->by_new[low]] == m.n ? frame_of_slot(x, x->by_new[low]) : m;
 }

@@ -1,8 +1,8 @@
 /*
  * xlat.h - old frame to new frame, for the frames of a range set.
  *
- * Owns: struct xlat, 8 bytes a frame of the range.  Both directions: forward by
- * array index, backward through a sorted copy made on demand.
+ * Owns: struct xlat, 4 bytes a frame of the range, and 4 more a moved frame where the way back is asked for.  Both
+ * directions: forward by array index, backward through an index made on demand.
  */
 #ifndef FRAMESHIFT_HV_XLAT_H
 #define FRAMESHIFT_HV_XLAT_H
@@ -10,18 +10,21 @@
 #include "frameshift/frame.h"
 #include "frameshift/status.h"
 
-struct xlat_pair { mfn_t old, new; };
+#define XLAT_NONE UINT32_MAX
+#define XLAT_FRAME_LIMIT (UINT32_MAX - 1ull)    /* frames below it have numbers here: 16 TiB */
 
 struct xlat {
     const struct mfn_range_set *ranges;     /* borrowed; outlives the xlat */
     uint64_t *offsets;                      /* first index of each range */
-    uint64_t *to;                           /* new mfn by index; FS_FRAME_NONE: stays */
+    uint32_t *to;                           /* new mfn by index; XLAT_NONE: stays */
     uint64_t pages;
     size_t moved;
-    struct xlat_pair *by_new;               /* sorted by new; NULL until xlat_index_new() */
+    uint32_t *by_new;                       /* indices, ascending by their new frames; NULL until xlat_index_begin() */
+    size_t indexed;
     uint64_t first, end;                    /* hull of the ranges: quick rejection */
 };
 
+/* pre: every range lies below 2^32 frames, as does every new frame (callers check XLAT_FRAME_LIMIT once for the machine). */
 fs_status_t xlat_init(struct xlat *x, const struct mfn_range_set *ranges) FS_MUST_CHECK;
 void xlat_free(struct xlat *x);             /* accepts a zeroed struct */
 /* pre: old lies in the ranges; new does not. */
@@ -29,8 +32,9 @@ void xlat_set(struct xlat *x, mfn_t old, mfn_t new_mfn);
 /* The new frame of m, or m itself where it stays. */
 mfn_t xlat_get(const struct xlat *x, mfn_t m);
 bool xlat_moves(const struct xlat *x, mfn_t m);
-/* Prepare xlat_back(). */
-fs_status_t xlat_index_new(struct xlat *x) FS_MUST_CHECK;
-mfn_t xlat_back(const struct xlat *x, mfn_t m);
+/* Prepare xlat_back(): begin, then add every moved frame, ascending by its new one. */
+fs_status_t xlat_index_begin(struct xlat *x) FS_MUST_CHECK;
+void xlat_index_add(struct xlat *x, mfn_t old);
+mfn_t xlat_back(const struct xlat *x, mfn_t m);     /* pre: all added */
 
 #endif

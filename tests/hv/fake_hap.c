@@ -730,18 +730,15 @@ void fake_hap_make(const struct fake_options *o)
     S->max_pages = S->tot_pages + 16;
 }
 
-struct mover_frame *fake_hap_list(size_t *count)
+size_t fake_hap_list(struct mover_list *list)
 {
-    struct mover_frame *list = calloc(FAKE_FRAMES, sizeof(*list));
-
-    *count = 0;
+    *list = (struct mover_list){ .base = FAKE_RANGE.start };
     for (uint64_t m = FAKE_RANGE.start.n; m < FAKE_RANGE.end.n; m++) {
-        if (S->frames[m].owned) {
-            list[(*count)++] = (struct mover_frame){ .mfn = { m },
-                .gfn = S->frames[m].gfn == NONE ? FS_FRAME_NONE : gfn_of(S->frames[m].gfn) };
+        if (S->frames[m].owned && mover_list_add(list, mfn_make(m), S->frames[m].gfn == NONE ? FS_FRAME_NONE : gfn_of(S->frames[m].gfn)) != FS_OK) {
+            abort();
         }
     }
-    return list;
+    return list->count;
 }
 
 void fake_hap_domain(struct hv_domain *out)

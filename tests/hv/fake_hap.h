@@ -47,7 +47,7 @@ struct fake_result {
 void fake_hap_make(const struct fake_options *o);
 struct hv_backend *fake_hap_backend(void);
 /* What evacuate.c would hand over; malloc'd. */
-struct mover_frame *fake_hap_list(size_t *count);
+size_t fake_hap_list(struct mover_list *list);
 void fake_hap_domain(struct hv_domain *out);
 void fake_hap_room(struct room *room);
 /* The process that used the machine has ended: its mappings go. */

@@ -70,7 +70,7 @@ static void session_end(struct session *s)
 }
 
 /* Frames of the domain in the node, as an owner scan finds them. */
-static size_t scan(struct hv_backend *be, uint16_t domid, struct mfn_range range, struct mover_frame *list)
+static size_t scan(struct hv_backend *be, uint16_t domid, struct mfn_range range, struct mover_list *list)
 {
     struct hv_frame *frames = calloc(mfn_range_pages(range), sizeof(*frames));
     assert_non_null(frames);
@@ -78,7 +78,8 @@ static size_t scan(struct hv_backend *be, uint16_t domid, struct mfn_range range
     size_t n = 0;
     for (uint64_t i = 0; i < mfn_range_pages(range); i++) {
         if (frames[i].owner == HV_FRAME_DOMAIN && frames[i].domid == domid) {
-            list[n++] = (struct mover_frame){ .mfn = mfn_add(range.start, i), .gfn = frames[i].gfn, .type = frames[i].type, .flags = frames[i].flags };
+            assert_int_equal(mover_list_add(list, mfn_add(range.start, i), frames[i].gfn), FS_OK);
+            n++;
         }
     }
     free(frames);
@@ -90,7 +91,7 @@ static void move_away(struct emb_machine *m, uint16_t domid, uint32_t node, cons
     struct session s;
     session_begin(&s, m, node);
     struct mfn_range range = emb_node_range(m, node);
-    struct mover_frame *list = calloc(mfn_range_pages(range), sizeof(*list));
+    struct mover_list list = { .base = range.start };
     struct hv_mark_result *marks = calloc(mfn_range_pages(range), sizeof(*marks));
     struct hv_domain dom;
     struct hv_domain_report report = { 0 };
@@ -98,10 +99,10 @@ static void move_away(struct emb_machine *m, uint16_t domid, uint32_t node, cons
     struct fs_error err = { "" };
     uint64_t held, in_range = emb_guest_frames_in(m, domid, range, &held);
 
-    size_t n = scan(s.be, domid, range, list);
+    size_t n = scan(s.be, domid, range, &list);
     assert_int_equal(n, in_range);
     assert_int_equal(s.be->ops->domain(s.be, domid, &dom, NULL), FS_OK);
-    fs_status_t st = mover->move(&s.ctx, &dom, list, n, &result, &err);
+    fs_status_t st = mover->move(&s.ctx, &dom, &list, &result, &err);
     if (st != FS_OK) {
         fprintf(stderr, "move: %s: %s\n", fs_status_name(st), err.text);
     }
@@ -117,7 +118,7 @@ static void move_away(struct emb_machine *m, uint16_t domid, uint32_t node, cons
     assert_int_equal(emb_domain_pause_count(m, domid), 0);
     free(result.blockers);
     free(marks);
-    free(list);
+    mover_list_free(&list);
     session_end(&s);
 }
 

@@ -66,22 +66,23 @@ static fs_status_t move_once(struct run *r, bool verify, uint32_t crash_at)
     struct mover_result result = { .report = &r->report };
     struct room room;
     struct hv_domain dom;
-    struct mover_frame *list = fake_hap_list(&r->frames);
+    struct mover_list list;
 
+    r->frames = fake_hap_list(&list);
     memset(&r->report, 0, sizeof(r->report));
     fake_hap_room(&room);
     fake_hap_domain(&dom);
     ctx.room = &room;
     assert_int_equal(journal_open(state_dir, false, &ctx.journal, &r->err), FS_OK);
     journal_crash_at(ctx.journal, crash_at);
-    r->st = mover_hap.move(&ctx, &dom, list, r->frames, &result, &r->err);
+    r->st = mover_hap.move(&ctx, &dom, &list, &result, &r->err);
     if (r->st != FS_NEEDS_RECOVER) {
         assert_int_equal(journal_finish(ctx.journal, NULL), FS_OK);
     }
     journal_close(ctx.journal);
     r->blockers = result.blocker_count;
     r->list = result.blockers;
-    free(list);
+    mover_list_free(&list);
     return r->st;
 }
 
