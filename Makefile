@@ -121,8 +121,8 @@ soak: all tests
 
 # What the engine costs: prints figures and which required ones are met. The allocator's benches are programs of their own (doc/GUEST.md).
 WRAPPED := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=free
-$(BUILD)/obj/tests/bench/engine.o: GUEST_FLAGS += -Ihv
-$(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(BUILD)/libhv.a
+$(BUILD)/obj/tests/bench/engine.o: GUEST_FLAGS += -Ihv $(XEN_DEFS)
+$(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) $(WRAPPED) -o $@ $^ $(HV_LIBS)
 

@@ -7,7 +7,7 @@
  *           and how it grows; then over everything in 64 GiB.
  *   bytes   the machine: metadata of all frames, and of the arena what is not a guest's truth, divided by frames.  The engine: the
  *           highest sum of its live heap blocks (malloc and friends are wrapped, so no mapping of guest memory counts) during a plan and
- *           during an evacuation, divided by the frames of the range.
+ *           during an evacuation, of two DIMMs of different size that one guest fills: the difference, divided by that of the frames.
  *   copy    the copy phase of evacuations of a PV guest, alternating with a plain copy of as many pages of the same kind of memory by as
  *           many threads, in random order of 4 KiB pages; medians.  A plain copy in sequential order stands beside it.
  * Invariants:
@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../tools/drill/coop_guest.h"
 #include "embedded/embedded.h"
 #include "hv_priv.h"
 
@@ -246,28 +247,60 @@ static void bench_machine_bytes(void)
     emb_machine_destroy(m);
 }
 
-static void bench_engine_bytes(enum hv_domain_kind kind, const char *word, bool verify)
+/* What one plan and one evacuation of a DIMM took at most; frames is the range's. */
+struct footprint { uint64_t plan, run, frames, moved; };
+
+enum guest_kind { PV_GUEST, PVH_GUEST, COOP_GUEST };
+
+static struct footprint footprint(enum guest_kind kind, uint64_t pages, bool verify)
 {
-    const uint64_t pages = 512 * 256;
     struct emb_config c = { .nodes = { { pages, 0 }, { pages + pages / 16, 0 }, { pages * 2, 0 } }, .node_count = 3, .seed = 1 };
     struct emb_machine *m = emb_machine_create(&c);
+    struct coop_guest *coop = NULL;
+    struct footprint f = { 0 };
     struct hv_report r = { 0 };
     if (m == NULL) {
         die("no machine");
     }
-    (void)guest(m, "guest", kind, pages, 1, false);
+    if (kind == COOP_GUEST) {
+        struct coop_guest_config g = { .name = "guest", .pages = pages, .vcpus = 1, .node = 1, .boot = { .seed = 1 } };
+        if (coop_guest_create(m, &g, &coop) != 0) {
+            die("a guest cannot be built");
+        }
+    } else {
+        (void)guest(m, "guest", kind == PV_GUEST ? HV_DOMAIN_PV : HV_DOMAIN_HAP, pages, 1, false);
+    }
     int64_t before = heap_mark();
     evacuate(m, "NODE1", true, false, &r);
-    uint64_t plan = (uint64_t)(heap_peak - before);
+    f.plan = (uint64_t)(heap_peak - before);
     hv_report_free(&r);
     before = heap_mark();
     evacuate(m, "NODE1", false, verify, &r);
-    uint64_t run = (uint64_t)(heap_peak - before), total = r.frames_total;
-    printf("    %s guest of 512 MiB alone on the DIMM%s: %" PRIu64 " frames moved; plan %.2f, evacuation %.2f bytes a frame of the range\n", word,
-           verify ? ", --verify" : "", r.frames_moved, (double)plan / (double)total, (double)run / (double)total);
+    f.run = (uint64_t)(heap_peak - before);
+    f.frames = r.frames_total;
+    f.moved = r.frames_moved;
     hv_report_free(&r);
-    require(plan <= 16 * total, "engine: at most 16 bytes a frame of the range, planning");
+    coop_guest_destroy(coop);
     emb_machine_destroy(m);
+    return f;
+}
+
+static double slope(uint64_t small, uint64_t large, const struct footprint *a, const struct footprint *b)
+{
+    return ((double)large - (double)small) / (double)(b->frames - a->frames);
+}
+
+/* What grows with the range is the difference of two sizes; the rest is fixed. */
+static void bench_engine_bytes(enum guest_kind kind, const char *word, bool verify)
+{
+    const uint64_t mib = kind == COOP_GUEST ? 24 : 256;      /* a host mapping a page where frames are scattered: doc/EMBEDDED.md */
+    struct footprint a = footprint(kind, mib * 256, verify), b = footprint(kind, 4 * mib * 256, verify);
+    double plan = slope(a.plan, b.plan, &a, &b), run = slope(a.run, b.run, &a, &b);
+    printf("    %s guest alone on a DIMM of %" PRIu64 " and %" PRIu64 " MiB%s (%" PRIu64 " and %" PRIu64 " frames moved): plan %.2f, evacuation %.2f bytes a "
+           "frame of the range, and %.0f KiB whatever its size\n", word, mib, 4 * mib, verify ? ", --verify" : "", a.moved, b.moved, plan, run,
+           ((double)a.run - run * (double)a.frames) / 1024);
+    require(plan <= 16, "engine: at most 16 bytes a frame of the range, planning");
+    require(run <= 16, "engine: at most 16 bytes a frame of the range, evacuating");
 }
 
 /* ---- copy ---------------------------------------------------------------- */
@@ -409,9 +442,10 @@ int main(int argc, char **argv)
     }
     if (*only == '\0' || strcmp(only, "bytes") == 0) {
         bench_machine_bytes();
-        bench_engine_bytes(HV_DOMAIN_PV, "PV", false);
-        bench_engine_bytes(HV_DOMAIN_PV, "PV", true);
-        bench_engine_bytes(HV_DOMAIN_HAP, "PVH", false);
+        bench_engine_bytes(PV_GUEST, "PV", false);
+        bench_engine_bytes(PV_GUEST, "PV", true);
+        bench_engine_bytes(PVH_GUEST, "PVH", false);
+        bench_engine_bytes(COOP_GUEST, "cooperative", false);
     }
     if (*only == '\0' || strcmp(only, "copy") == 0) {
         bench_copy();
