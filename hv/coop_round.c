@@ -142,7 +142,6 @@ static void count_answer(struct coop_job *job, const struct fs_abi_response *a)
         uint64_t n = a->value[FS_ABI_MOVED_FREE + i] <= a->count ? a->value[FS_ABI_MOVED_FREE + i] : a->count;    /* the guest's words */
         mover_phase(r, names[i], 0, n);
     }
-    r->moved_free += a->value[FS_ABI_MOVED_FREE] <= a->count ? a->value[FS_ABI_MOVED_FREE] : a->count;
     mover_phase(r, "guest-stops", a->value[FS_ABI_MOVED_STOP_SUM_NS], a->value[FS_ABI_MOVED_STOPS]);
     r->pauses += a->value[FS_ABI_MOVED_STOPS] <= a->count ? a->value[FS_ABI_MOVED_STOPS] : 0;
     if (a->value[FS_ABI_MOVED_STOP_MAX_NS] > r->max_pause_ns) {

@@ -220,6 +220,7 @@ static void settle(struct coop_job *job)
         if (job->moved[i]) {
             p->state = COOP_MOVED;
             job->result->report->moved++;
+            job->result->report->moved_free += job->status[i] == FS_ABI_ENTRY_FREE;
         } else if (job->status[i] == FS_ABI_ENTRY_DMA || job->status[i] == FS_ABI_ENTRY_STALE || job->status[i] == FS_ABI_ENTRY_BAD) {
             p->state = COOP_STAYS;
         }

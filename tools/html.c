@@ -159,7 +159,7 @@ void html_step(struct html *h, const struct hv_drill_step *s)
 static void domains_table(FILE *f, const struct hv_report *r)
 {
     fputs("<table><tr><th>Domain</th><th>Kind</th><th>Mover</th><th class=\"n\">In the DIMM</th><th class=\"n\">Moved</th><th class=\"n\">Longest stop</th>"
-          "<th class=\"n\">Hashed</th><th class=\"n\">Differ</th></tr>\n", f);
+          "<th class=\"n\">Hashed</th><th class=\"n\">Free</th><th class=\"n\">Differ</th></tr>\n", f);
     for (size_t i = 0; i < r->domain_count; i++) {
         const struct hv_domain_report *d = &r->domains[i];
         uint64_t ns = d->longest_blackout_ns > d->max_pause_ns ? d->longest_blackout_ns : d->max_pause_ns;
@@ -172,6 +172,7 @@ static void domains_table(FILE *f, const struct hv_report *r)
         number_cell(f, true, d->moved);
         fprintf(f, "<td class=\"n\">%s</td>", ns ? text_time(ns).s : "");
         number_cell(f, true, d->pages_hashed);
+        number_cell(f, true, d->moved_free);
         number_cell(f, true, d->mismatches);
         fputs("</tr>\n", f);
     }

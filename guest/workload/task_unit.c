@@ -176,6 +176,22 @@ static void user_part(struct workload_task *t)
     task_user_check(t, u->mm, u->va, t->key, &u->expected, t->cursor, true);
 }
 
+uint32_t unit_device_pages(const struct workload_task *t, pfn_t *list, uint32_t max)
+{
+    const struct unit_task *u = &t->u.unit;
+    uint32_t n = 0;
+
+    for (uint32_t slot = 0; slot < u->count; slot++) {
+        for (uint32_t page = 0; u->units[slot].page != NULL && page < 1u << u->units[slot].order && n < max; page++) {
+            list[n++] = pfn_make(u->units[slot].page->pfn + page);
+        }
+    }
+    if (u->pinned != NULL && n < max) {
+        list[n++] = page_pfn(u->pinned);
+    }
+    return n;
+}
+
 /* ---- the task ---- */
 
 static void unit_step(struct workload_task *t)

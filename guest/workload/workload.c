@@ -286,6 +286,12 @@ void workload_restored(struct workload *w)
     }
 }
 
+uint32_t workload_device_pages(const struct workload *w, uint32_t task, pfn_t *list, uint32_t max)
+{
+    ASSERT_CMP(task, <, w->count);
+    return w->tasks[task]->kind == WORKLOAD_DMA ? unit_device_pages(w->tasks[task], list, max) : 0;
+}
+
 enum workload_kind workload_task_kind(const struct workload *w, uint32_t task)
 {
     ASSERT_CMP(task, <, w->count);

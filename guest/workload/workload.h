@@ -89,6 +89,9 @@ uint64_t workload_verify(struct workload *w, uint32_t task);
 uint64_t workload_verify_all(struct workload *w);
 /* The guest was restored elsewhere: the devices of the tasks have been told of the frames that are under their buffers now. */
 void workload_restored(struct workload *w);
+/* The pages that a device has now, by this task's doing: their frames stay. At most max of them; how many. pre: nobody is in a step of it */
+uint32_t workload_device_pages(const struct workload *w, uint32_t task, pfn_t *list, uint32_t max);
+#define WORKLOAD_DEVICE_PAGES_MAX 257u     /* a task has no more */
 enum workload_kind workload_task_kind(const struct workload *w, uint32_t task);
 struct workload_stats workload_task_stats(const struct workload *w, uint32_t task);
 struct workload_stats workload_total(const struct workload *w);

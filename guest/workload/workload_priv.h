@@ -137,6 +137,8 @@ struct workload_ops {
     void (*step)(struct workload_task *t);
     void (*verify)(struct workload_task *t);            /* everything */
 };
+/* Of a task of kind DMA. */
+uint32_t unit_device_pages(const struct workload_task *t, pfn_t *list, uint32_t max);
 extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops;
 
 void units_restored(struct unit_task *u);               /* task_unit.c: other frames are under the units */

@@ -79,6 +79,9 @@ struct emb_kernel_ops {
     uint64_t (*writes)(const void *kernel);                 /* pages that its tasks wrote, so far.  pre: no thread runs */
     /* Its own checks, and every byte that its tasks own. Faults; *pages compared.  pre: no thread runs */
     uint64_t (*check)(void *kernel, FILE *out, uint64_t *pages);
+    /* From watch() on: has, or had, a device of the guest this pfn's frame at any time?  Such a frame may stay.  pre: no thread runs */
+    void (*watch)(void *kernel);
+    bool (*device_has)(const void *kernel, uint64_t pfn);
 };
 
 /* ---- time ---- */

@@ -28,6 +28,7 @@
 #define RUN_NS 60000000u                /* as that, with threads */
 #define BURST 12u                       /* page writes of a thread between two rests */
 #define REST_NS 40000
+#define KERNEL_PAGES_MAX 57344u         /* of all kernels of this process: each may need a mapping of its own */
 
 struct runner {
     struct rig *rig;
@@ -104,6 +105,14 @@ static fs_status_t build_kernel(struct rig *rig, size_t i, struct fs_error *err)
 {
     const struct rig_guest_config *g = &rig->config.guests[i];
     struct emb_kernel_config c = { .pages = g->pages, .vcpus = g->vcpus, .node = g->dimm, .seed = emb_random(&rig->rng) };
+    uint64_t pages = 0;
+    for (size_t k = 0; k < rig->config.guest_count; k++) {
+        pages += rig->config.guests[k].kind == RIG_COOP ? rig->config.guests[k].pages : 0;
+    }
+    if (pages > KERNEL_PAGES_MAX) {
+        return fs_fail(err, FS_USAGE, "the drill's machine: its coop guests have %llu MiB in all, and this program can show %u MiB of scattered frames "
+                       "(the host's vm.max_map_count); give them less", (unsigned long long)pages / 256, KERNEL_PAGES_MAX / 256);
+    }
     c.any_node = c.seed % 8 == 0;
     memcpy(c.name, g->name, sizeof(c.name));
     memcpy(rig->names[i], g->name, sizeof(rig->names[i]));
@@ -226,6 +235,11 @@ static void rig_stop(struct rig *rig)
 static fs_status_t rig_start(struct rig *rig, struct fs_error *err)
 {
     rig->running = true;
+    for (size_t i = 0; i < rig->config.guest_count; i++) {
+        if (rig->kernels[i]) {
+            rig->config.kernel->watch(rig->kernels[i]);
+        }
+    }
     atomic_store(&rig->stopping, false);
     for (size_t i = 0; rig->config.threads && i < rig->config.guest_count; i++) {
         struct runner *r = &rig->runners[i];
@@ -348,8 +362,10 @@ static void rig_account(struct rig *rig, const struct mfn_range_set *ranges, str
         const struct emb_domain *d = emb_domain_find(rig->m, domid);
         for (uint64_t at = d ? d->list_head : 0; at; at = rig->m->frames[at - 1].next) {
             if (mfn_set_contains(ranges, mfn_make(at - 1))) {
+                uint64_t m2p1 = rig->m->frames[at - 1].m2p1;
+                bool device = rig->kernels[i] && m2p1 > 0 && rig->config.kernel->device_has(rig->kernels[i], m2p1 - 1);
                 out->frames++;
-                out->bound += is_bound(rig->m, d, at - 1);
+                out->bound += device || is_bound(rig->m, d, at - 1);
             }
         }
         emb_unlock(rig->m);

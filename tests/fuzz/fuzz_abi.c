@@ -142,7 +142,7 @@ static void tool_side(struct fuzz_input in)
     (void)emb_core_publish(s.m, domid, FS_ABI_KEY_VERSION, fuzz_u8(&s.in) < 0xf0 ? "1" : "2x");
     emb_core_step_with(s.m, domid, guest_writes, &s);
     if (be->ops->domain(be, domid, &dom, NULL) == FS_OK && coop_open(&ch, be, &dom, 4 * pages, 3000000, NULL, NULL) == FS_OK) {
-        bool free_pages[512];
+        uint64_t free_pages[512 / 64 + 1] = { 0 };
         for (unsigned i = 0; i < 6 && ask(&ch, &s.in); i++) {
         }
         struct hv_meminfo_value *values;

@@ -1,13 +1,16 @@
 /*
  * coop_rig.c - the kernel of guest/ as the drill runs it: a guest that moves its own pages, with tasks that verify theirs.
  *
- * Owns: struct coop_rig: the guest, and tasks that hold kernel pages of every order and kind and know every byte of them.
+ * Owns: struct coop_rig: the guest; processes of every kind of guest/workload (anonymous memory, families that fork, a file, shared and
+ * mlocked memory, linked slab objects, device buffers); tasks that hold kernel pages of every order and kind.  All know every byte of theirs.
  * Invariants:
- *   I1  a task's record (which page, which seed) is the process's; the bytes are the guest's: a page that a move loses, mixes up or
- *       leaves half copied is found when it is verified, at the latest by check();
- *   I2  each task runs on one CPU at a time (guest.c), so its records need no lock.
- * Why kernel pages: they have no reverse map, and move only while every CPU stands still.
- * Cost: a step writes or verifies one unit of up to 32 pages.
+ *   I1  a kernel task's record (which page, which seed) is this process's, a workload's is the guest's; the bytes are the guest's: a page
+ *       that a move loses, mixes up or leaves half copied is found when it is verified, at the latest by check();
+ *   I2  each task runs on one CPU at a time (guest.c), so its records need no lock;
+ *   I3  what a device has at the end of a step, it has until the next one: so `had` misses nothing.
+ * Why no huge pages: nobody can move a unit that its owner has pinned, and 512 frames that stay say nothing of the movers.
+ * Why kernel pages besides: they have no reverse map, and move only while every CPU stands still.
+ * Cost: a step writes or verifies one unit of up to 32 pages, or what a task of the workload does in a step.
  */
 #include "coop_rig.h"
 
@@ -16,6 +19,7 @@
 #include <string.h>
 
 #include "../../guest/mm/page_alloc.h"
+#include "../../guest/workload/workload.h"
 #include "coop_guest.h"
 
 #define UNITS 64u
@@ -27,9 +31,23 @@ struct task {
     struct unit units[UNITS];
     uint64_t writes, wrong;
 };
+#define KINDS (1u << WORKLOAD_ANON | 1u << WORKLOAD_FORK | 1u << WORKLOAD_FILE | 1u << WORKLOAD_SHM | 1u << WORKLOAD_MLOCK | 1u << WORKLOAD_SLAB | \
+               1u << WORKLOAD_DMA)
+#define WORK_TASKS 7u
+#define WORK_PAGES 48u              /* of each */
+#define WARM_STEPS 60u              /* of each task, before anything is moved */
+
+struct coop_rig;
+struct work { struct coop_rig *rig; uint32_t number; };
 struct coop_rig {
     struct coop_guest *guest;
     struct task tasks[TASKS];
+    struct workload workload;
+    struct work work[WORK_TASKS];
+    uint8_t *had;                   /* by pfn: a device has or had the frame since watch() (I3) */
+    uint64_t pages, told;           /* faults that were put in words */
+    struct workload_wrong first;
+    _Atomic uint64_t wrong;
 };
 
 static uint64_t word_of(uint64_t seed, uint64_t page, uint64_t i)
@@ -88,10 +106,72 @@ static void task_step(void *arg, struct guest *g, uint64_t random)
     }
 }
 
+/* ---- processes ---- */
+
+static void note_wrong(void *ctx, const struct workload_wrong *wrong)
+{
+    struct coop_rig *r = ctx;
+    if (atomic_fetch_add(&r->wrong, 1) == 0) {
+        r->first = *wrong;
+    }
+}
+
+static void note_devices(struct coop_rig *r, uint32_t number)
+{
+    pfn_t list[WORKLOAD_DEVICE_PAGES_MAX];
+    uint32_t n = workload_device_pages(&r->workload, number, list, WORKLOAD_DEVICE_PAGES_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        r->had[list[i].n] = 1;
+    }
+}
+
+static void work_step(void *arg, struct guest *g, uint64_t random)
+{
+    const struct work *w = arg;
+    (void)g, (void)random;
+    (void)workload_step(&w->rig->workload, w->number);
+    note_devices(w->rig, w->number);
+}
+
+static int start_work(struct coop_rig *r, uint64_t seed)
+{
+    struct guest *g = coop_guest_kernel(r->guest);
+    struct workload_config c = { .vm = g->vm, .seed = seed, .kinds = KINDS, .tasks = 1, .pages = WORK_PAGES, .frames_stay = true,
+                                 .wrong = note_wrong, .ctx = r };
+    if (workload_start(&r->workload, &c) != MM_OK) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < r->workload.count; i++) {
+        r->work[i] = (struct work){ r, i };
+        if (!guest_add_task(g, work_step, &r->work[i])) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static void rig_watch(void *kernel)
+{
+    struct coop_rig *r = kernel;
+    memset(r->had, 0, r->pages);
+    for (uint32_t i = 0; i < r->workload.count; i++) {
+        note_devices(r, i);
+    }
+}
+
+static bool rig_device_has(const void *kernel, uint64_t pfn)
+{
+    const struct coop_rig *r = kernel;
+    return pfn < r->pages && r->had[pfn] != 0;
+}
+
+/* ---- the rig's table ---- */
+
 static void rig_destroy(void *kernel)
 {
     struct coop_rig *r = kernel;
     coop_guest_destroy(r->guest);
+    free(r->had);
     free(r);
 }
 
@@ -104,15 +184,20 @@ static int rig_create(struct emb_machine *m, const struct emb_kernel_config *c, 
         return -ENOMEM;
     }
     memcpy(config.name, c->name, sizeof(config.name));
-    int rc = coop_guest_create(m, &config, &r->guest);
+    r->pages = c->pages;
+    r->had = calloc(c->pages + 1, 1);
+    int rc = r->had ? coop_guest_create(m, &config, &r->guest) : -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < TASKS; i++) {
         rc = guest_add_task(coop_guest_kernel(r->guest), task_step, &r->tasks[i]) ? 0 : -ENOMEM;
+    }
+    if (rc == 0) {
+        rc = start_work(r, c->seed);
     }
     if (rc) {
         rig_destroy(r);
         return rc;
     }
-    coop_guest_step(r->guest, UNITS * TASKS);
+    coop_guest_step(r->guest, WARM_STEPS * (TASKS + WORK_TASKS));
     *kernel = r;
     return 0;
 }
@@ -129,7 +214,7 @@ static uint64_t rig_writes(const void *kernel)
     for (unsigned i = 0; i < TASKS; i++) {
         writes += r->tasks[i].writes;
     }
-    return writes;
+    return writes + workload_total(&r->workload).bytes_written / FS_PAGE_BYTES;
 }
 
 static uint64_t rig_check(void *kernel, FILE *out, uint64_t *pages)
@@ -150,12 +235,23 @@ static uint64_t rig_check(void *kernel, FILE *out, uint64_t *pages)
         }
         faults += wrong;
     }
-    return faults;
+    uint64_t before = workload_total(&r->workload).bytes_verified;
+    (void)workload_verify_all(&r->workload);
+    *pages += (workload_total(&r->workload).bytes_verified - before) / FS_PAGE_BYTES;
+    uint64_t wrong = atomic_load(&r->wrong);
+    if (wrong > r->told) {
+        const struct workload_wrong *w = &r->first;
+        fprintf(out, "processes: %llu faults; the first: %s of %s, page %llu byte %llu is %#llx, should be %#llx\n", (unsigned long long)wrong,
+                workload_fault_name(w->fault), workload_name(w->kind), (unsigned long long)w->page, (unsigned long long)w->byte,
+                (unsigned long long)w->is, (unsigned long long)w->should_be);
+    }
+    r->told = wrong;
+    return faults + wrong;
 }
 
 static const struct emb_kernel_ops ops = {
     .least_pages = 4096, .create = rig_create, .destroy = rig_destroy, .domid = rig_domid, .step = rig_step, .start = rig_start,
-    .stop = rig_stop, .writes = rig_writes, .check = rig_check,
+    .stop = rig_stop, .writes = rig_writes, .check = rig_check, .watch = rig_watch, .device_has = rig_device_has,
 };
 
 const struct emb_kernel_ops *coop_rig_ops(void)
