@@ -66,6 +66,7 @@ struct emb_kernel_config {
     uint64_t pages, seed;
     uint32_t vcpus, node;
     bool any_node;
+    bool devices;                                           /* tasks whose buffers a device has: their frames stay */
 };
 struct emb_kernel_ops {
     uint64_t least_pages;                                   /* a smaller domain cannot boot it */

@@ -104,7 +104,7 @@ static fs_status_t build(struct rig *rig, const struct emb_domain_config *c, str
 static fs_status_t build_kernel(struct rig *rig, size_t i, struct fs_error *err)
 {
     const struct rig_guest_config *g = &rig->config.guests[i];
-    struct emb_kernel_config c = { .pages = g->pages, .vcpus = g->vcpus, .node = g->dimm, .seed = emb_random(&rig->rng) };
+    struct emb_kernel_config c = { .pages = g->pages, .vcpus = g->vcpus, .node = g->dimm, .seed = emb_random(&rig->rng), .devices = true };
     uint64_t pages = 0;
     for (size_t k = 0; k < rig->config.guest_count; k++) {
         pages += rig->config.guests[k].kind == RIG_COOP ? rig->config.guests[k].pages : 0;

@@ -32,7 +32,7 @@ struct task {
     uint64_t writes, wrong;
 };
 #define KINDS (1u << WORKLOAD_ANON | 1u << WORKLOAD_FORK | 1u << WORKLOAD_FILE | 1u << WORKLOAD_SHM | 1u << WORKLOAD_MLOCK | 1u << WORKLOAD_SLAB | \
-               1u << WORKLOAD_DMA)
+               1u << WORKLOAD_DMA)          /* the last only where the machine wants devices */
 #define WORK_TASKS 7u
 #define WORK_PAGES 48u              /* of each */
 #define WARM_STEPS 60u              /* of each task, before anything is moved */
@@ -133,11 +133,11 @@ static void work_step(void *arg, struct guest *g, uint64_t random)
     note_devices(w->rig, w->number);
 }
 
-static int start_work(struct coop_rig *r, uint64_t seed)
+static int start_work(struct coop_rig *r, uint64_t seed, bool devices)
 {
     struct guest *g = coop_guest_kernel(r->guest);
-    struct workload_config c = { .vm = g->vm, .seed = seed, .kinds = KINDS, .tasks = 1, .pages = WORK_PAGES, .frames_stay = true,
-                                 .wrong = note_wrong, .ctx = r };
+    struct workload_config c = { .vm = g->vm, .seed = seed, .kinds = devices ? KINDS : KINDS & ~(1u << WORKLOAD_DMA), .tasks = 1,
+                                 .pages = WORK_PAGES, .frames_stay = true, .wrong = note_wrong, .ctx = r };
     if (workload_start(&r->workload, &c) != MM_OK) {
         return -ENOMEM;
     }
@@ -191,7 +191,7 @@ static int rig_create(struct emb_machine *m, const struct emb_kernel_config *c, 
         rc = guest_add_task(coop_guest_kernel(r->guest), task_step, &r->tasks[i]) ? 0 : -ENOMEM;
     }
     if (rc == 0) {
-        rc = start_work(r, c->seed);
+        rc = start_work(r, c->seed, c->devices);
     }
     if (rc) {
         rig_destroy(r);
