@@ -28,7 +28,8 @@ struct bind_want { struct vm *vm; bool check; const struct mempolicy *new; };
 static nodemask_t want_by_policy(void *ctx, const struct vm_area *v, uint64_t va, struct page *page, uint32_t node)
 {
     const struct bind_want *b = ctx;
-    uint64_t index = vma_index(v, va);
+    unsigned order = page != NULL ? page_order(page) : 0;
+    uint64_t index = vma_index(v, va) >> order;         /* interleave counts units */
     struct mempolicy *p;
     nodemask_t nodes;
 
@@ -39,7 +40,7 @@ static nodemask_t want_by_policy(void *ctx, const struct vm_area *v, uint64_t va
     if (b->check) {
         return mpol_nodes(b->vm->mm, b->new != NULL ? b->new : v->mm->policy, index);
     }
-    p = vma_policy_get(v, index);               /* I2 */
+    p = vma_policy_get(v, vma_index(v, va));    /* I2 */
     nodes = mpol_nodes(b->vm->mm, p, index);
     mpol_put(b->vm, p);
     return nodes;

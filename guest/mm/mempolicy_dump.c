@@ -60,16 +60,16 @@ static void add_count(struct text *t, const char *name, uint64_t n)
 }
 
 /* What is wanted of it is the vma's affair, or its object's. */
-static void count_wanted(const struct vm_area *v, uint64_t va, uint32_t node, struct counts *c)
+static void count_wanted(const struct vm_area *v, uint64_t va, unsigned order, uint32_t node, struct counts *c)
 {
     struct mempolicy *p = vma_policy_get(v, vma_index(v, va));
 
-    c->misplaced += !(mpol_nodes(v->mm->vm->mm, p, vma_index(v, va)) >> node & 1);
+    c->misplaced += !(mpol_nodes(v->mm->vm->mm, p, vma_index(v, va) >> order) >> node & 1);
     mpol_put(v->mm->vm, p);
 }
 
 /* pre: page_table_lock. The node, or MM_NODES_MAX where no page of ours is mapped. */
-static uint32_t look(const struct vm_area *v, const struct pte_ref *at, struct counts *c, bool *anon)
+static uint32_t look(const struct vm_area *v, const struct pte_ref *at, struct counts *c, bool *anon, unsigned *order)
 {
     uint64_t e = pte_read(at);
     const struct page *page;
@@ -82,6 +82,7 @@ static uint32_t look(const struct vm_area *v, const struct pte_ref *at, struct c
     }
     page = mm_page(v->mm->vm->mm, pte_pfn(e));
     *anon = page_test(page, PG_ANON);
+    *order = page_order(page);                  /* interleave counts units */
     c->anon += *anon;
     c->file += !*anon;
     c->dirty += page_test(page, PG_DIRTY) || (pte_present(e) && (e & ARCH_PTE_DIRTY));
@@ -96,11 +97,12 @@ static struct counts count_vma(const struct vm_area *v)
         uint32_t node = MM_NODES_MAX;
         struct pte_ref at;
         bool table, anon = false;
+        unsigned order = 0;
 
         spin_lock(&v->mm->page_table_lock);
         table = pgtable_find(v->mm, va, &at);
         if (table) {
-            node = look(v, &at, &c, &anon);
+            node = look(v, &at, &c, &anon, &order);
         }
         spin_unlock(&v->mm->page_table_lock);
         if (v->flags & VM_PFNMAP) {
@@ -109,7 +111,7 @@ static struct counts count_vma(const struct vm_area *v)
         if (node < MM_NODES_MAX) {
             c.nodes[node]++;
             if (anon || (v->flags & VM_SHARED)) {
-                count_wanted(v, va, node, &c);
+                count_wanted(v, va, order, node, &c);
             }
         }
         va = table || (v->flags & VM_PFNMAP) ? va + FS_PAGE_BYTES : pte_table_end(va);

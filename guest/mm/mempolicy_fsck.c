@@ -187,7 +187,7 @@ static void check_vma_places(struct check *c, const struct vm_area *v)
         page = pte_maps(e) ? mm_page(c->vm->mm, pte_pfn(e)) : NULL;
         if (page != NULL && page_test(page, PG_ANON)) {
             c->va = va;
-            check_place(c, p, vma_index(v, va), page_node(c->vm->mm, page));
+            check_place(c, p, vma_index(v, va) >> page_order(page), page_node(c->vm->mm, page));       /* interleave counts units */
         }
     }
 }

@@ -40,7 +40,6 @@ struct request {
     int32_t *status;
     bool all;
     struct move_list list;
-    size_t at[NODE_MOVE_BATCH];                 /* which address each item of the list is */
 };
 
 static int32_t status_of(const struct move_list *l, size_t i)
@@ -52,18 +51,29 @@ static int32_t status_of(const struct move_list *l, size_t i)
     }
 }
 
+static void take(struct request *r, size_t i);
+
 static void flush(struct request *r)
 {
     struct migrate_result result;
+    uint64_t again[NODE_MOVE_BATCH];
+    size_t n = 0;
 
     if (r->list.count == 0) {
         return;
     }
     move_list_run(&r->list, &result);
     for (size_t i = 0; i < r->list.count; i++) {
-        r->status[r->at[i]] = status_of(&r->list, i);
+        if (r->list.split[i]) {
+            again[n++] = r->list.at[i];         /* it was about a part of it: that is a small page now */
+        } else {
+            r->status[r->list.at[i]] = status_of(&r->list, i);
+        }
     }
     r->list.count = 0;
+    for (size_t i = 0; i < n; i++) {
+        take(r, again[i]);
+    }
 }
 
 /* Is there anything to say about the node before the page is looked at? 0: no */
@@ -131,8 +141,7 @@ static void take(struct request *r, size_t i)
         if (!r->all && page_users(r->mm->vm, page, r->mm).others) {
             r->status[i] = MOVE_EACCES;
         } else {
-            r->at[r->list.count] = i;
-            move_list_add(&r->list, page, 1u << r->nodes[i]);
+            move_list_add(&r->list, page, 1u << r->nodes[i], i);
             return;
         }
     }
@@ -153,6 +162,8 @@ mm_status_t vm_move_pages(struct mm_struct *mm, size_t count, const uint64_t *ad
         }
         take(&r, i);
     }
-    flush(&r);
+    while (r.list.count > 0) {
+        flush(&r);
+    }
     return MM_OK;
 }

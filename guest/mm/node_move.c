@@ -37,10 +37,13 @@ bool move_list_has(const struct move_list *l, const struct page *page)
     return false;
 }
 
-void move_list_add(struct move_list *l, struct page *page, nodemask_t to)
+void move_list_add(struct move_list *l, struct page *page, nodemask_t to, uint64_t at)
 {
     ASSERT(!move_list_full(l) && to != 0);
     l->to[l->count] = to;
+    l->at[l->count] = at;
+    l->huge[l->count] = page_order(page) != 0;
+    l->split[l->count] = false;
     l->items[l->count++] = (struct migrate_item){ .from = page };
 }
 
@@ -48,9 +51,11 @@ void move_list_add(struct move_list *l, struct page *page, nodemask_t to)
 static struct page *target(void *ctx, struct page *from, size_t i)
 {
     struct move_list *l = ctx;
-    struct page *to = mpol_alloc_on(l->vm, l->to[i], l->reclaim ? GFP_HIGH_MOVABLE : GFP_HIGH_MOVABLE & ~__GFP_DIRECT_RECLAIM, 0);
+    unsigned order = page_order(from);
+    gfp_t gfp = order != 0 ? GFP_TRANSHUGE : GFP_HIGH_MOVABLE;
+    struct page *to = mpol_alloc_on(l->vm, l->to[i], l->reclaim ? gfp : gfp & ~__GFP_DIRECT_RECLAIM, order);
 
-    (void)from;
+    l->split[i] = l->huge[i] && order == 0;
     if (to != NULL) {
         l->node[i] = page_node(l->vm->mm, to);
     }
@@ -222,6 +227,12 @@ static void move_device(const struct node_walk *w, const struct vm_area *v, uint
     }
 }
 
+/* Behind the page at va: a huge one is mapped as a whole, aligned. */
+static uint64_t unit_end(uint64_t va, const struct page *page)
+{
+    return (va | ((FS_PAGE_BYTES << page_order(page)) - 1)) + 1;
+}
+
 /* Gather from va on, until the list is full or the range is done; returns where to go on. */
 static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, struct move_list *l, struct node_moves *moves)
 {
@@ -251,11 +262,14 @@ static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, str
             page = cached_at(v, va, entry);
         }
         if (page != NULL && !move_list_has(l, page) && takes(w, v, va, page, &to, moves)) {     /* I2 */
-            move_list_add(l, page, to);
+            move_list_add(l, page, to, va + FS_PAGE_BYTES);     /* if it is split, the rest begins there */
+            va = unit_end(va, page);
         } else if (page != NULL) {
+            va = unit_end(va, page);
             page_put(w->mm->vm->mm, page);
+        } else {
+            va = table || (v->flags & VM_SHARED) ? va + FS_PAGE_BYTES : pte_table_end(va);
         }
-        va = table || (v->flags & VM_SHARED) ? va + FS_PAGE_BYTES : pte_table_end(va);
         va = va < v->end ? va : v->end;
         v = va < v->end ? v : v->next;
     }
@@ -266,14 +280,17 @@ static uint64_t gather(const struct node_walk *w, uint64_t va, uint64_t end, str
     return va;
 }
 
-static void count_run(const struct move_list *l, const struct migrate_result *r, struct node_moves *moves)
+/* Returns where to go on: from the first page that was split, if there is one before va. */
+static uint64_t count_run(const struct move_list *l, const struct migrate_result *r, struct node_moves *moves, uint64_t va)
 {
     moves->moved += r->moved + r->gone;
     moves->failed += r->failed;
     for (size_t i = 0; i < l->count; i++) {
         moves->no_memory += l->items[i].status == MM_ENOMEM;
         moves->status = moves->status == MM_OK ? l->items[i].status : moves->status;
+        va = l->split[i] && l->at[i] < va ? l->at[i] : va;
     }
+    return va;
 }
 
 void node_walk_range(const struct node_walk *w, uint64_t start, uint64_t end, struct node_moves *moves)
@@ -286,7 +303,7 @@ void node_walk_range(const struct node_walk *w, uint64_t start, uint64_t end, st
         va = gather(w, va, end, &l, moves);
         if (l.count > 0) {
             move_list_run(&l, &r);              /* I3 */
-            count_run(&l, &r, moves);
+            va = count_run(&l, &r, moves, va);
         }
     }
 }

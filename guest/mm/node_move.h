@@ -12,7 +12,8 @@
 
 #define NODE_MOVE_BATCH 32u
 
-/* Each page has nodes of its own, one of which its target is taken from; no other will do. */
+/* Each page has nodes of its own, one of which its target is taken from; no other will do. A huge page moves as a unit; where its nodes have no whole
+ * block free it is split, and then its first page alone has been dealt with: split[i] says so. */
 struct move_list {
     struct vm *vm;
     bool reclaim;                               /* targets may be had by reclaim */
@@ -20,11 +21,13 @@ struct move_list {
     struct migrate_item items[NODE_MOVE_BATCH];
     nodemask_t to[NODE_MOVE_BATCH];
     uint32_t node[NODE_MOVE_BATCH];             /* where items[i].to is */
+    uint64_t at[NODE_MOVE_BATCH];               /* the caller's: which address, or which number in his own list */
+    bool huge[NODE_MOVE_BATCH], split[NODE_MOVE_BATCH];
 };
 static inline bool move_list_full(const struct move_list *l) { return l->count == NODE_MOVE_BATCH; }
 bool move_list_has(const struct move_list *l, const struct page *page);
 /* Takes over a reference. pre: not full, not in it */
-void move_list_add(struct move_list *l, struct page *page, nodemask_t to);
+void move_list_add(struct move_list *l, struct page *page, nodemask_t to, uint64_t at);
 /* Move them. Every reference of the list's is gone afterwards. *result as migrate_pages(); of each item: status MM_OK with from NULL: it lies on
  * node[i], or (to NULL) it was free by then; any other status: it is where it was. pre: no spinlock; mmap_lock is not held for writing. */
 void move_list_run(struct move_list *l, struct migrate_result *result);
@@ -41,7 +44,7 @@ struct page_users {
 /* pre: a reference, no spinlock */
 struct page_users page_users(struct vm *vm, struct page *page, const struct mm_struct *mm);
 
-/* The page that is mapped at va, with a reference; NULL: none. *entry: what is there. A page on its way is waited for, for a while.
+/* The page that is mapped at va (of a huge one the first), with a reference; NULL: none. *entry: what is there. A page on its way is waited for, for a while.
  * pre: mmap_lock */
 struct page *page_at(struct mm_struct *mm, uint64_t va, uint64_t *entry);
 
