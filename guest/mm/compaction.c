@@ -571,6 +571,7 @@ static struct page *evacuation_target(void *ctx, struct zone *z, unsigned order)
         spin_unlock(&z->lock);
         p = alloc_pages_node(mm, z->node, __GFP_HIGHMEM | __GFP_MOVABLE, order);
         spin_lock(&z->lock);
+        zone_count(z, ZC_evacuate_away, p != NULL && mm_block_zone(mm, page_block(p)) != z ? 1ull << order : 0);
     }
     return p != NULL ? p : movable_target(ctx, z, order);
 }

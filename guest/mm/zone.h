@@ -76,6 +76,7 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(highatomic_release)                                                             \
     X(isolate)                                                                        \
     X(isolate_undo)                                                                   \
+    X(evacuate_away)        /* pages for which a range that leaves got places in another zone */ \
     X(alloc_slow)           /* allocations that left the fast path */                 \
     X(alloc_fail)                                                                     \
     X(pgmigrate_success)                                                              \

@@ -3,7 +3,8 @@
  *
  * Owns: struct policy_task; the device's frames.
  * Invariants:
- *   I1  a bound page is on one of its nodes, always: since the policy was set with everything moved, or while nothing was there.
+ *   I1  a bound page is on one of its nodes, always: since the policy was set with everything moved, or while nothing was there. Only memory
+ *       that goes offline takes pages along to other nodes, where its own has no room; that is counted (ZC_evacuate_away), and nothing is sure then.
  *   I2  an interleaved page is on the node that its address says, as long as no page of anybody had to go elsewhere for lack of memory.
  *   I3  a page whose move was reported done is on that node until the next move (or it is swapped out, and comes back anywhere).
  *   I4  a device's frame is a page of the kernel's with PG_DMA; while index i moves, frame() says so, and no process has an entry for it.
@@ -154,12 +155,13 @@ static void rebind(struct workload_task *t, enum part part)
     struct policy_task *u = &t->u.policy;
     uint32_t first = part_first(t, part);
     nodemask_t nodes = part == BOUND && task_random(t, 2) == 0 ? some_node(t) : some_nodes(t);
-    uint64_t misses = vm_counter(task_vm(t), VMC_policy_miss);
+    uint64_t misses = vm_counter(task_vm(t), VMC_policy_miss), away = mm_counter(task_mm(t), ZC_evacuate_away);
     mm_status_t status = vm_mbind(u->mm, page_va(t, first), (uint64_t)part_pages(t) * FS_PAGE_BYTES, part == BOUND ? MPOL_BIND : MPOL_INTERLEAVE,
                                   nodes, MPOL_MF_MOVE | MPOL_MF_STRICT, NULL);
 
     if (policy_went(t, status, first)) {
         u->nodes[part] = nodes;
+        u->away[part] = away;
         u->misses = part == INTERLEAVED ? misses : u->misses;
     } else if (status == MM_EIO) {
         u->nodes[part] = 0;                         /* some pages could not be moved: nothing is sure */
@@ -190,6 +192,9 @@ static void check_place(struct workload_task *t, uint32_t page)
         return;
     }
     page_put(task_mm(t), p);
+    if (mm_counter(task_mm(t), ZC_evacuate_away) != u->away[part]) {
+        return;
+    }
     if (part == BOUND && u->nodes[BOUND] != 0 && !(u->nodes[BOUND] >> node & 1)) {
         task_wrong(t, WORKLOAD_PLACE, page, 0, node, u->nodes[BOUND]);
     }
@@ -209,6 +214,7 @@ static void move_some(struct workload_task *t)
     uint64_t at[MOVE_AT_ONCE];
     int32_t nodes[MOVE_AT_ONCE], status[MOVE_AT_ONCE];
     uint32_t pages[MOVE_AT_ONCE];
+    uint64_t away = mm_counter(task_mm(t), ZC_evacuate_away);
 
     for (uint32_t i = 0; i < MOVE_AT_ONCE; i++) {      /* each page once */
         pages[i] = part_first(t, MOVED) + (uint32_t)(task_random(t, part_pages(t) / MOVE_AT_ONCE) * MOVE_AT_ONCE + i);
@@ -224,7 +230,7 @@ static void move_some(struct workload_task *t)
         if (p != NULL) {
             uint32_t node = page_node(task_mm(t), p);
 
-            if (status[i] != nodes[i] || node != (uint32_t)nodes[i]) {
+            if (status[i] != nodes[i] || (node != (uint32_t)nodes[i] && mm_counter(task_mm(t), ZC_evacuate_away) == away)) {
                 task_wrong(t, WORKLOAD_PLACE, pages[i], 0, node, (uint64_t)nodes[i]);
             }
             page_put(task_mm(t), p);

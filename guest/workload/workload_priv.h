@@ -108,6 +108,7 @@ struct policy_task {                /* POLICY */
     struct versions expected;       /* the window, and behind it the device's pages */
     nodemask_t nodes[3];            /* of the interleaved and the bound part; 0: nothing is sure about its pages */
     uint64_t misses;                /* VMC_policy_miss when every interleaved page was in place */
+    uint64_t away[3];               /* ZC_evacuate_away when the part was in place */
     struct policy_device device;
     struct address_space as;
     bool made;

@@ -418,6 +418,7 @@ static void test_place_found(void **state)
         u->nodes[0] = u->nodes[1] = part == 0 ? 0 : 0x3;
         u->nodes[part] = 0x3;
         u->misses = vm_counter(&g.vm, VMC_policy_miss);
+        u->away[0] = u->away[1] = mm_counter(&g.f.mm, ZC_evacuate_away);
         task_user_write(w.tasks[0], u->mm, u->va, w.tasks[0]->key, &u->expected, page, 0);
         if (part == 1) {
             u->nodes[0] = 0;
