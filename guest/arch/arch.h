@@ -37,6 +37,7 @@ void arch_console_write(const char *text, size_t bytes);
 #define ARCH_PTE_USER     0x4ull
 #define ARCH_PTE_ACCESSED 0x20ull
 #define ARCH_PTE_DIRTY    0x40ull
+#define ARCH_PTE_LEAF     0x80ull                   /* of an entry of level 2: it maps 512 adjacent frames; where arch_huge_leaf() says so */
 #define ARCH_PTE_SOFT     0xe00ull                  /* three bits that the machine leaves alone */
 #define ARCH_PTE_FRAME    0x000ffffffffff000ull
 #define ARCH_PTE_NOEXEC   (1ull << 63)
@@ -50,6 +51,10 @@ mfn_t arch_pfn_mfn(pfn_t pfn);
 /* A present entry, and the pfn that a present entry names (PFN_NONE: not one of ours). */
 uint64_t arch_pte_make(pfn_t pfn, uint64_t bits);
 pfn_t arch_pte_pfn(uint64_t pte);
+
+/* Does the machine take an entry of level 2 with ARCH_PTE_LEAF from us? Xen refuses them to PV guests: there a huge page is mapped by 512 entries. The
+ * same for the life of the machine. */
+bool arch_huge_leaf(void);
 
 /* A page becomes a page table of level 1 .. ARCH_PT_LEVELS (the root): from now on it changes by arch_pte_*() alone.
  * pre: no user mapping of it, every entry not present. 0 or -errno, and then nothing has changed. */
@@ -65,6 +70,8 @@ int arch_pte_write(const struct arch_pte_update *u, size_t count);
 /* Put value in the slot; returns the old value with the A and D bits as they were at that moment, none lost. No TLB is flushed.
  * pre: value is not present, or names the same frame with no more rights. Cannot fail. */
 uint64_t arch_pte_exchange(pfn_t table, uint32_t slot, uint64_t value);
+/* The same for count slots from slot on, all of one table; old[i] is what was in the i-th. */
+void arch_pte_exchange_run(pfn_t table, uint32_t slot, uint32_t count, const uint64_t *values, uint64_t *old);
 /* On every CPU that may hold it: [va, va + pages * FS_PAGE_BYTES) of the root, and every upper entry of it; UINT64_MAX: all.
  * When it returns no CPU is still in a user access that used an old translation. Locks may be held. */
 void arch_tlb_flush(pfn_t root, uint64_t va, uint64_t pages);

@@ -15,6 +15,7 @@
 #include "pagecache.h"
 #include "slab.h"
 #include "swap.h"
+#include "thp.h"
 
 static const struct { const char *name, *text; } faults[CACHE_FAULTS] = {
 #define X(name, text) { #name, text },
@@ -63,12 +64,12 @@ static void check_list(struct walk *w, const struct lru_zone *z, const struct zo
     const struct page *before = NULL, *page = z->first[list];
     uint64_t n = 0, most = z->pages[list];
 
-    for (; page != NULL && n <= most; page = page->lru_next, n++) {
+    for (; page != NULL && n <= most; page = page->lru_next, n += 1ull << page_order(before)) {
         if (page->lru_prev != before) {
             fault(w, CACHE_FAULT_LRU_LINK, page->pfn, n, most);
             break;
         }
-        if (page_state(page) != PAGE_USED || page_order(page) != 0 || !page_test(page, PG_LRU) || page->lru_list != (uint32_t)list
+        if (page_state(page) != PAGE_USED || (page_order(page) != 0 && !page_is_thp(page)) || !page_test(page, PG_LRU) || page->lru_list != (uint32_t)list
             || mm_block_zone(w->vm->mm, page_block(page)) != zone) {
             fault(w, CACHE_FAULT_LRU_PAGE, page->pfn, page->lru_list, list);
             break;
@@ -230,13 +231,13 @@ static void check_page(struct walk *w, const struct page *p, struct memmap_count
     bool cached = !anon && !page_test(p, PG_SLAB | PG_TABLE) && p->mapping != NULL && is_space(w, p->mapping);
     int32_t mapped = atomic_load_explicit(&p->mapcount, memory_order_relaxed), refs = page_refs(p);
 
-    n->listed += page_test(p, PG_LRU);
+    n->listed += page_test(p, PG_LRU) ? 1ull << page_order(p) : 0;
     n->in_spaces += cached;
     n->in_swapcache += swapcache;
     if (page_test(p, PG_LOCKED | PG_WRITEBACK)) {
         fault(w, CACHE_FAULT_LOCKED, p->pfn, page_word(p), 0);
     }
-    if ((cached || swapcache || anon) && !page_test(p, PG_LRU)) {
+    if ((cached || swapcache || anon) && !page_test(p, PG_LRU | PG_HUGE)) {
         fault(w, CACHE_FAULT_LRU_LOST, p->pfn, page_word(p), 0);
     }
     if ((cached || swapcache) && !page_test(p, PG_UPTODATE)) {

@@ -78,12 +78,14 @@ static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from
     mm_status_t status = MM_EAGAIN;
     unsigned order;
     struct page *to = NULL;
+    bool looked;
 
     if (!page_try_get(from)) {
         return MM_OK;                           /* it was freed meanwhile */
     }
     order = page_order(from);
-    if (lock_zone(z, how->mode, out)) {
+    looked = lock_zone(z, how->mode, out);
+    if (looked) {
         to = page_may_move(from) ? how->target(how->ctx, z, order) : NULL;
         if (to != NULL) {
             page_set_word(to, PAGE_WORD(PAGE_USED, order, MIGRATE_MOVABLE, word_flags(page_word(from)) & PG_COMP));
@@ -91,6 +93,10 @@ static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from
             atomic_store_explicit(&to->refs, 1, memory_order_release);
         }
         spin_unlock(&z->lock);
+    }
+    if (looked && to == NULL && order == PAGEBLOCK_ORDER && mm->migrate.split != NULL && mm->migrate.split(mm->migrate.ctx, from) == MM_OK) {
+        page_put(mm, from);
+        return MM_OK;                           /* the caller looks at its parts */
     }
     if (to != NULL) {
         status = try_move(mm, from, to, how->mode);
@@ -136,6 +142,9 @@ mm_status_t empty_block(struct mm *mm, struct zone *z, uint32_t block, const str
             worst = status != MM_OK ? status : worst;
             if ((status != MM_OK && how->stop) || out->stopped || (how->until_order < PAGEBLOCK_ORDER && has_unit(mm, z, block, how->until_order))) {
                 break;
+            }
+            if (pages == PAGEBLOCK_PAGES && page_state(first + i) == PAGE_USED && page_order(first + i) == 0) {
+                continue;                       /* it was split */
             }
         }
         i += pages;

@@ -23,6 +23,7 @@
 #include "pgtable.h"
 #include "rmap.h"
 #include "swap.h"
+#include "thp.h"
 #include "vma.h"
 #include "frameshift/assert.h"
 
@@ -34,8 +35,10 @@ struct fault {
     struct vm_area *vma;
     uint64_t va;                                /* of the page */
     uint64_t entry;                             /* as it was seen */
-    bool write;
+    bool write, huge;                           /* huge: it is that of a huge mapping */
+    bool empty;                                 /* its table has no entry at all */
 };
+
 
 /* Lock and look again (I1); false: the entry is another one by now, nothing is locked. */
 static bool relock(const struct fault *f, struct pte_ref *at)
@@ -44,7 +47,7 @@ static bool relock(const struct fault *f, struct pte_ref *at)
     uint64_t ignored = pte_present(f->entry) ? noise : 0;
 
     spin_lock(&f->mm->page_table_lock);
-    if (pgtable_find(f->mm, f->va, at) && ((pte_read(at) ^ f->entry) & ~ignored) == 0) {
+    if (pgtable_find(f->mm, f->va, at) && at->huge == f->huge && ((pte_read(at) ^ f->entry) & ~ignored) == 0) {
         return true;
     }
     spin_unlock(&f->mm->page_table_lock);
@@ -83,10 +86,45 @@ static struct page *anon_page_new(const struct fault *f, gfp_t more)
     return mpol_alloc(f->mm->vm, &place, GFP_HIGH_MOVABLE | more, 0);
 }
 
-/* Map a new page where the entry is as it was seen, in place of old if that is not NULL. Takes over the caller's reference. */
-static mm_status_t anon_page_map(const struct fault *f, struct page *page, struct page *old)
+/* The same for a transparent huge page, which is not worth waiting for. */
+static struct page *anon_huge_new(const struct fault *f)
 {
-    struct vm *vm = f->mm->vm;
+    const struct mpol_place place = place_of(f);
+
+    if (anon_vma_prepare(f->vma) != MM_OK) {
+        return NULL;
+    }
+    return mpol_alloc(f->mm->vm, &place, GFP_TRANSHUGE & ~__GFP_DIRECT_RECLAIM, HUGE_ORDER);
+}
+
+static void unit_clear(const struct page *page)
+{
+    for (uint64_t i = 0; i < 1ull << page_order(page); i++) {
+        arch_page_clear(pfn_make(page->pfn + i));
+    }
+}
+
+/* Put the value where nothing was. huge: of a huge page, whose place is made first. pre: page_table_lock */
+static mm_status_t entry_new(const struct fault *f, struct pte_ref *at, bool huge, uint64_t value)
+{
+    mm_status_t status;
+
+    if (huge && !pgtable_huge_begin(f->mm, f->va, at)) {
+        return MM_EAGAIN;
+    }
+    status = pte_set(at, value);
+    if (status == MM_OK) {
+        f->mm->rss += pte_pages(at);
+    } else if (huge) {
+        pgtable_huge_abort(f->mm, f->va, at);
+    }
+    return status;
+}
+
+/* Map a new page where the entry is as it was seen, in place of old if that is not NULL. Takes over the caller's reference, if it works. */
+static mm_status_t anon_page_map_keep(const struct fault *f, struct page *page, struct page *old)
+{
+    bool huge = page_order(page) != 0;
     mm_status_t status = MM_EAGAIN;
     struct pte_ref at;
 
@@ -94,13 +132,13 @@ static mm_status_t anon_page_map(const struct fault *f, struct page *page, struc
     if (relock(f, &at)) {
         uint64_t value = entry_for(page, (f->vma->flags & VM_WRITE) != 0);
 
-        rmap_add_anon(page, f->vma, f->va);
+        rmap_add_anon(page, f->vma, huge ? pte_huge_base(f->va) : f->va);
         page_set_flags(page, PG_UPTODATE);
         mark_mlocked(f, page);
         if (old != NULL) {                      /* I4 */
             uint64_t was = pte_exchange(&at, 0);
 
-            pte_flush(f->mm, f->va, 1);
+            pte_flush_at(f->mm, f->va, &at);
             if (was & ARCH_PTE_DIRTY) {
                 rmap_page_dirty(old);
             }
@@ -108,29 +146,59 @@ static mm_status_t anon_page_map(const struct fault *f, struct page *page, struc
             rmap_remove(old);
             status = MM_OK;
         } else {
-            status = pte_set(&at, value);
-            f->mm->rss += status == MM_OK;
+            status = entry_new(f, &at, huge, value);
         }
         if (status != MM_OK) {
             rmap_remove(page);
         }
         spin_unlock(&f->mm->page_table_lock);
     }
-    if (status == MM_OK) {
-        vm_lru_add(vm, page);                   /* locked still: it could be moved and gone by now otherwise */
+    if (status == MM_OK && !page_test(page, PG_HUGE)) {
+        vm_lru_add(f->mm->vm, page);            /* locked still: it could be moved and gone by now otherwise */
     }
     page_unlock(page);
+    return status;
+}
+
+/* The same; the reference goes in any case. */
+static mm_status_t anon_page_map(const struct fault *f, struct page *page, struct page *old)
+{
+    mm_status_t status = anon_page_map_keep(f, page, old);
+
     if (status != MM_OK) {
-        page_put(vm->mm, page);
+        page_put(f->mm->vm->mm, page);
     }
+    return status;
+}
+
+/* A transparent huge page; MM_ENOMEM: small ones instead. */
+static mm_status_t fault_zero_huge(const struct fault *f)
+{
+    struct vm *vm = f->mm->vm;
+    struct page *page = anon_huge_new(f);
+    mm_status_t status = MM_ENOMEM;
+
+    if (page != NULL) {
+        unit_clear(page);
+        status = anon_page_map(f, page, NULL);
+    }
+    vm_count(vm, VMC_thp_fault_alloc, status == MM_OK);
+    vm_count(vm, VMC_thp_fault_fallback, status == MM_ENOMEM);
     return status;
 }
 
 static mm_status_t fault_zero(const struct fault *f)
 {
-    struct page *page = anon_page_new(f, __GFP_ZERO);
-    mm_status_t status;
+    mm_status_t status = MM_ENOMEM;
+    struct page *page;
 
+    if (f->empty && thp_wanted(f->vma, f->va)) {
+        status = fault_zero_huge(f);
+    }
+    if (status != MM_ENOMEM) {
+        return status;
+    }
+    page = anon_page_new(f, __GFP_ZERO);
     if (page == NULL) {
         return MM_ENOMEM;
     }
@@ -139,13 +207,55 @@ static mm_status_t fault_zero(const struct fault *f)
     return status;
 }
 
+/* A copy of a huge page that somebody else has too, on which the caller has a reference. A transparent one is split where there is
+ * no other: the fault begins anew then. */
+static mm_status_t fault_copy_huge(const struct fault *f, struct page *from)
+{
+    struct vm *vm = f->mm->vm;
+    bool pool = page_test(from, PG_HUGE);
+    struct page *page = NULL;
+    mm_status_t status;
+
+    if (!pool) {
+        page = anon_huge_new(f);
+    } else if (anon_vma_prepare(f->vma) == MM_OK) {
+        page = hugetlb_alloc(vm, false);
+    }
+    if (page == NULL && !pool) {
+        page_lock(from);
+        status = page_is_thp(from) ? split_huge_page(vm, from, 1) : MM_EAGAIN;
+        page_unlock(from);
+        vm_count(vm, VMC_thp_cow_fallback, status == MM_OK);
+        return MM_EAGAIN;
+    }
+    if (page == NULL) {
+        return MM_ENOMEM;
+    }
+    for (uint64_t i = 0; i < HUGE_PAGES; i++) {
+        arch_page_copy(pfn_make(page->pfn + i), pfn_make(from->pfn + i));
+    }
+    status = anon_page_map(f, page, from);
+    if (status == MM_OK) {
+        if (f->vma->flags & VM_LOCKED) {
+            munlock_page(vm, from);
+        }
+        put_mapping(vm, from);
+        vm_count(vm, pool ? VMC_hugetlb_cow : VMC_thp_cow, 1);
+    }
+    return status;
+}
+
 /* A private copy of from, on which the caller has a reference; in place of it where the entry maps it. */
 static mm_status_t fault_copy(const struct fault *f, struct page *from)
 {
     bool replaces = pte_maps(f->entry);
-    struct page *page = anon_page_new(f, 0);
+    struct page *page;
     mm_status_t status;
 
+    if (f->huge) {
+        return fault_copy_huge(f, from);
+    }
+    page = anon_page_new(f, 0);
     if (page == NULL) {
         return MM_ENOMEM;
     }
@@ -210,6 +320,56 @@ static mm_status_t fault_file(const struct fault *f)
     return MM_OK;
 }
 
+/* ---- the pool of huge pages ---- */
+
+static mm_status_t fault_hugetlb_shared(const struct fault *f)
+{
+    struct vm *vm = f->mm->vm;
+    struct page *page;
+    struct pte_ref at;
+    mm_status_t status = hugetlb_file_get(f->vma->file, vma_index(f->vma, pte_huge_base(f->va)), &page);
+
+    if (status != MM_OK) {
+        return status;
+    }
+    status = MM_EAGAIN;
+    if (relock(f, &at)) {
+        status = entry_new(f, &at, true, entry_for(page, (f->vma->flags & VM_WRITE) != 0));
+        if (status == MM_OK) {
+            rmap_add_file(page);
+            mark_mlocked(f, page);
+        }
+        spin_unlock(&f->mm->page_table_lock);
+    }
+    if (status != MM_OK) {
+        page_put(vm->mm, page);
+    }
+    vm_count(vm, VMC_hugetlb_fault, status == MM_OK);
+    return status;
+}
+
+static mm_status_t fault_hugetlb(const struct fault *f)
+{
+    struct vm *vm = f->mm->vm;
+    bool reserved = !(f->vma->flags & VM_NORESERVE);
+    struct page *page;
+    mm_status_t status = MM_ENOMEM;
+
+    if (f->vma->flags & VM_SHARED) {
+        return fault_hugetlb_shared(f);
+    }
+    page = anon_vma_prepare(f->vma) == MM_OK ? hugetlb_alloc(vm, reserved) : NULL;
+    if (page != NULL) {
+        unit_clear(page);
+        status = anon_page_map_keep(f, page, NULL);
+        if (status != MM_OK) {
+            hugetlb_put_back(vm, page, reserved);
+        }
+    }
+    vm_count(vm, VMC_hugetlb_fault, status == MM_OK);
+    return status;
+}
+
 /* ---- copy on write ---- */
 
 /* Is the entry the only thing that knows the page? Takes it out of the swap cache if that is the only other. pre: the page is locked,
@@ -236,7 +396,9 @@ static bool may_reuse(const struct fault *f, struct page *page)
     if (!page_test(page, PG_ANON) || !page_trylock(page)) {
         return false;
     }
-    sole = sole_owner(f->mm->vm, page, 0);      /* I3 */
+    /* I3. There may be no other page in the pool, so a reference of somebody who looks at it for a moment must not force a copy; who moves
+     * it has its lock, so mapcount says it all. */
+    sole = page_test(page, PG_HUGE) ? atomic_load_explicit(&page->mapcount, memory_order_acquire) == 1 : sole_owner(f->mm->vm, page, 0);
     page_unlock(page);
     return sole;
 }
@@ -261,7 +423,11 @@ static mm_status_t fault_write(const struct fault *f)
     }
     page_get(page);
     spin_unlock(&f->mm->page_table_lock);
-    status = fault_copy(f, page);
+    if (page_test(page, PG_HUGE) && page_test(page, PG_LOCKED)) {
+        status = MM_EAGAIN;                     /* it is being moved: afterwards it may turn out to be ours alone */
+    } else {
+        status = fault_copy(f, page);
+    }
     page_put(vm->mm, page);
     return status;
 }
@@ -361,7 +527,13 @@ static mm_status_t fault_entry(struct fault *f)
         return status;
     }
     spin_lock(&f->mm->page_table_lock);
-    f->entry = pgtable_find(f->mm, f->va, &at) ? pte_read(&at) : 0;
+    f->huge = f->empty = false;
+    f->entry = 0;
+    if (pgtable_find(f->mm, f->va, &at)) {
+        f->entry = pte_read(&at);
+        f->huge = at.huge;
+        f->empty = !at.huge && atomic_load_explicit(&at.table->mapcount, memory_order_relaxed) == 0;
+    }
     spin_unlock(&f->mm->page_table_lock);
     if (pte_present(f->entry)) {
         return f->write && !pte_write(f->entry) ? fault_write(f) : MM_OK;
@@ -375,6 +547,9 @@ static mm_status_t fault_entry(struct fault *f)
     if (pte_is(f->entry, PTE_MIGRATION)) {
         vm_count(f->mm->vm, VMC_fault_migration, 1);
         return MM_EAGAIN;
+    }
+    if (f->vma->flags & VM_HUGETLB) {
+        return fault_hugetlb(f);
     }
     return f->vma->file != NULL ? fault_file(f) : fault_zero(f);
 }
@@ -421,21 +596,36 @@ mm_status_t vm_populate(struct mm_struct *mm, uint64_t va)
     return fault_loop(mm, va, false, true);
 }
 
-struct page *follow_page(struct mm_struct *mm, uint64_t va)
+struct page *follow_unit(struct mm_struct *mm, uint64_t va, uint64_t *pages)
 {
     struct page *page = NULL;
     struct pte_ref at;
 
+    *pages = 1;
     spin_lock(&mm->page_table_lock);
     if (va < ARCH_USER_END && pgtable_find(mm, va, &at)) {
         uint64_t e = pte_read(&at);
 
+        *pages = at.huge ? (pte_huge_base(va) + HUGE_BYTES - va) / FS_PAGE_BYTES : 1;
         if (pte_maps(e)) {
             page = mm_page(mm->vm->mm, pte_pfn(e));
             page_get(page);
         }
     }
     spin_unlock(&mm->page_table_lock);
+    return page;
+}
+
+struct page *follow_page(struct mm_struct *mm, uint64_t va)
+{
+    uint64_t pages;
+    struct page *page = follow_unit(mm, va, &pages);
+
+    while (page != NULL && page_order(page) != 0 && !page_test(page, PG_HUGE)) {
+        page_put(mm->vm->mm, page);             /* who keeps it may want this part alone */
+        thp_split_at(mm, va);
+        page = follow_unit(mm, va, &pages);
+    }
     return page;
 }
 

@@ -18,7 +18,11 @@ mm_status_t vm_populate(struct mm_struct *mm, uint64_t va) FS_MUST_CHECK;
 mm_status_t vm_user_read(struct mm_struct *mm, uint64_t va, void *buf, uint64_t bytes) FS_MUST_CHECK;
 mm_status_t vm_user_write(struct mm_struct *mm, uint64_t va, const void *buf, uint64_t bytes) FS_MUST_CHECK;
 
-/* The page that is mapped at va, with a reference; NULL: none is (not there, swapped out, being moved). pre: no spinlock is held */
+/* The page that is mapped at va, with a reference; NULL: none is (not there, swapped out, being moved). A transparent huge page is split for it, so what
+ * comes may be pinned; of a page of the pool the first page comes, whose reference keeps the whole. pre: no spinlock, no page lock is held */
 struct page *follow_page(struct mm_struct *mm, uint64_t va);
+/* The same for a moment's look: huge pages stay whole, and their first page comes. *pages: from va to the end of what is mapped there as one
+ * (1, or up to 512), also where NULL comes. */
+struct page *follow_unit(struct mm_struct *mm, uint64_t va, uint64_t *pages);
 
 #endif

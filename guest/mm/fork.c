@@ -23,6 +23,7 @@
 #include "rmap.h"
 #include "slab.h"
 #include "swap.h"
+#include "thp.h"
 #include "frameshift/assert.h"
 
 #define CHUNK 64u
@@ -63,7 +64,7 @@ static uint64_t entry_share(const struct vm_area *from, const struct pte_ref *at
 }
 
 /* The counts that the child's entry stands for. */
-static mm_status_t entry_get(struct copy *c, uint64_t e)
+static mm_status_t entry_get(struct copy *c, uint64_t e, uint64_t pages)
 {
     struct mm_struct *child = c->to->mm;
 
@@ -72,7 +73,7 @@ static mm_status_t entry_get(struct copy *c, uint64_t e)
 
         page_get(page);
         rmap_dup(page);
-        child->rss++;
+        child->rss += pages;
     } else if (pte_is(e, PTE_SWAP)) {
         if (swap_dup(child->vm->swap, (swp_entry_t){ pte_soft_number(e) }) != MM_OK) {
             return MM_ENOMEM;
@@ -83,14 +84,14 @@ static mm_status_t entry_get(struct copy *c, uint64_t e)
 }
 
 /* pre: the parent still has its own, so no count ends here */
-static void entry_put(struct copy *c, uint64_t e)
+static void entry_put(struct copy *c, uint64_t e, uint64_t pages)
 {
     struct mm_struct *child = c->to->mm;
 
     if (pte_maps(e)) {
         struct page *page = entry_page(c->from, e);
 
-        child->rss--;
+        child->rss -= pages;
         rmap_remove(page);
         page_put(child->vm->mm, page);
     } else if (pte_is(e, PTE_SWAP)) {
@@ -106,9 +107,29 @@ static mm_status_t chunk_fill(struct copy *c, struct page *table)
     mm_status_t status = done == c->count ? MM_OK : MM_ENOMEM;
 
     for (; done < c->count; done++) {
-        entry_put(c, c->values[done]);
+        entry_put(c, c->values[done], 1);
     }
     c->count = 0;
+    return status;
+}
+
+/* The parent's huge mapping at va for the child too. pre: both page_table_locks; the child's table is empty */
+static mm_status_t copy_huge(struct copy *c, uint64_t va, const struct pte_ref *at)
+{
+    uint64_t e = entry_share(c->from, at, pte_read(at));
+    mm_status_t status = entry_get(c, e, HUGE_PAGES);
+    struct pte_ref to;
+
+    if (status == MM_OK && !pgtable_huge_begin(c->to->mm, va, &to)) {
+        ASSERT(false);
+    }
+    if (status == MM_OK) {
+        status = pte_set(&to, e);
+        if (status != MM_OK) {
+            pgtable_huge_abort(c->to->mm, va, &to);
+            entry_put(c, e, HUGE_PAGES);
+        }
+    }
     return status;
 }
 
@@ -121,6 +142,10 @@ static mm_status_t copy_table(struct copy *c, uint64_t va, uint64_t end)
     spin_lock(&c->from->mm->page_table_lock);
     spin_lock(&c->to->mm->page_table_lock);
     if (pgtable_find(c->from->mm, va, &at) && pgtable_find(c->to->mm, va, &to)) {
+        if (at.huge) {
+            status = copy_huge(c, va, &at);
+            va = end;
+        }
         for (; va < end && status == MM_OK; va += FS_PAGE_BYTES, at.slot++) {
             uint64_t e = pte_read(&at);
 
@@ -128,7 +153,7 @@ static mm_status_t copy_table(struct copy *c, uint64_t va, uint64_t end)
                 continue;
             }
             e = entry_share(c->from, &at, e);
-            status = entry_get(c, e);
+            status = entry_get(c, e, 1);
             if (status == MM_OK) {
                 c->slots[c->count] = at.slot;
                 c->values[c->count++] = e;
@@ -186,7 +211,7 @@ static mm_status_t vma_fork(struct mm_struct *child, struct vm_area *from)
         return MM_ENOMEM;
     }
     *v = (struct vm_area){ .mm = child, .start = from->start, .end = from->end, .pgoff = from->pgoff, .file = from->file,
-                           .flags = from->flags & ~VM_LOCKED };
+                           .flags = (from->flags & ~VM_LOCKED) | (from->flags & VM_HUGETLB ? VM_NORESERVE : 0u) };
     if (anon_vma_fork(v, from) != MM_OK) {
         kmem_cache_free(child->vm->vma_cache, v);
         return MM_ENOMEM;

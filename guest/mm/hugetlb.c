@@ -5,8 +5,8 @@
  * Owns: struct hugetlb; PG_HUGE; lru_next, lru_prev and private of its free pages.
  * Invariants:
  *   I1  nr is the number of pages of the node with PG_HUGE; free of them are on its list: refs 1 (the pool's), mapping NULL, private HUGETLB_FREE.
- *   I2  reserved <= free in all: a promise is kept without asking the allocator.
- *   I3  surplus <= nr of each node; a page that comes back to a node with surplus leaves the pool.
+ *   I2  reserved <= free in all: a promise is kept without asking the allocator. (While a promise is given back its page follows in a moment.)
+ *   I3  surplus <= nr of each node; a page that comes back to a node with surplus leaves the pool, unless it is promised.
  *   I4  no page is given to the allocator or asked of it with the lock held.
  * Lock order: hugetlb.lock comes under page locks and the reverse maps' locks, and above zone.lock only.
  * Why: whole blocks are scarce on an aged machine, so who needs them sure has them set aside; a page of the pool is movable like any other, which
@@ -22,6 +22,7 @@
 #define HUGETLB_FREE   0x68756765ull            /* private of a page in nobody's hands */
 #define GFP_POOL       (GFP_HIGH_MOVABLE | __GFP_COMP | __GFP_THISNODE)
 #define HARD_TRIES     4u
+#define WAIT_TRIES     100000000u
 
 void hugetlb_init(struct hugetlb *h, struct vm *vm)
 {
@@ -301,7 +302,7 @@ mm_status_t hugetlb_reserve(struct vm *vm, uint64_t n)
         struct page *p;
 
         spin_lock(&h->lock);
-        if (all_free(h) - h->reserved >= n) {   /* I2 */
+        if (all_free(h) >= h->reserved + n) {   /* I2 */
             h->reserved += n;
             status = MM_OK;
         }
@@ -327,6 +328,9 @@ void hugetlb_unreserve(struct vm *vm, uint64_t n)
     struct hugetlb *h = vm->hugetlb;
     struct page *p;
 
+    if (h == NULL) {
+        return;
+    }
     spin_lock(&h->lock);
     ASSERT_CMP(h->reserved, >=, n);
     h->reserved -= n;
@@ -359,20 +363,34 @@ struct page *hugetlb_alloc(struct vm *vm, bool reserved)
     struct hugetlb *h = vm->hugetlb;
     uint32_t home = vm->mm->cpu_node[arch_cpu_id() < vm->mm->cpus ? arch_cpu_id() : 0];
     struct page *p = NULL;
+    unsigned tries = 0;
 
-    spin_lock(&h->lock);
-    for (uint32_t i = 0; p == NULL && i < vm->mm->node_count && (reserved || all_free(h) > h->reserved); i++) {
-        struct hugetlb_node *n = &h->nodes[(home + i) % vm->mm->node_count];
+    do {
+        spin_lock(&h->lock);
+        for (uint32_t i = 0; p == NULL && i < vm->mm->node_count && (reserved || all_free(h) > h->reserved); i++) {
+            struct hugetlb_node *n = &h->nodes[(home + i) % vm->mm->node_count];
 
-        p = n->first;
-        if (p != NULL) {
-            unlink_free(n, p);
-            h->reserved -= reserved;
+            p = n->first;
+            if (p != NULL) {
+                unlink_free(n, p);
+                h->reserved -= reserved;
+            }
         }
-    }
-    spin_unlock(&h->lock);
-    ASSERT(!reserved || p != NULL);             /* I2 */
+        spin_unlock(&h->lock);
+        if (p == NULL && reserved) {            /* I2: somebody still looks at the page that is on its way back */
+            ASSERT_CMP(++tries, <, WAIT_TRIES);
+            arch_cpu_relax();
+        }
+    } while (p == NULL && reserved);
     return p != NULL ? p : surplus_new(h);
+}
+
+void hugetlb_put_back(struct vm *vm, struct page *page, bool reserved)
+{
+    spin_lock(&vm->hugetlb->lock);
+    vm->hugetlb->reserved += reserved;
+    spin_unlock(&vm->hugetlb->lock);
+    page_put(vm->mm, page);
 }
 
 bool hugetlb_release(struct vm *vm, struct page *page)
@@ -382,7 +400,7 @@ bool hugetlb_release(struct vm *vm, struct page *page)
     bool leaves;
 
     spin_lock(&h->lock);
-    leaves = n->surplus > 0;                    /* I3 */
+    leaves = n->surplus > 0 && all_free(h) >= h->reserved;      /* I3 */
     page->mapping = NULL;
     if (leaves) {
         n->surplus--;
@@ -401,6 +419,22 @@ bool hugetlb_release(struct vm *vm, struct page *page)
 
 /* ---- migration ---- */
 
+/* pre: lock */
+static void change_node(struct hugetlb *h, struct page *from, struct page *to)
+{
+    struct hugetlb_node *old = node_of(h, from), *new = node_of(h, to);
+
+    page_clear_flags(from, PG_HUGE);
+    page_set_flags(to, PG_HUGE);
+    if (old != new) {                           /* a surplus goes along only where the old node would have more of them than pages */
+        uint64_t surplus = old->surplus > --old->nr;
+
+        new->nr++;
+        old->surplus -= surplus;
+        new->surplus += surplus;
+    }
+}
+
 mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *to)
 {
     struct hugetlb *h = vm->hugetlb;
@@ -411,17 +445,9 @@ mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *
         struct hugetlb_node *old = node_of(h, from), *new = node_of(h, to);
 
         unlink_free(old, from);
-        page_clear_flags(from, PG_HUGE);
-        page_set_flags(to, PG_HUGE);
         to->mapping = NULL;
+        change_node(h, from, to);
         link_free(new, to);
-        if (old != new) {                       /* a surplus goes along only where the old node keeps none too many */
-            uint64_t surplus = old->surplus > --old->nr;
-
-            new->nr++;
-            old->surplus -= surplus;
-            new->surplus += surplus;
-        }
         status = MM_OK;
     }
     spin_unlock(&h->lock);
@@ -432,10 +458,137 @@ mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *
     return status;
 }
 
-void hugetlb_replace_used(struct page *from, struct page *to)
+void hugetlb_replace_used(struct vm *vm, struct page *from, struct page *to)
 {
-    page_set_flags(to, PG_HUGE);
-    page_clear_flags(from, PG_HUGE);
+    spin_lock(&vm->hugetlb->lock);
+    change_node(vm->hugetlb, from, to);
+    spin_unlock(&vm->hugetlb->lock);
+}
+
+/* ---- shared memory ---- */
+
+static struct page **slots_of(const struct hugetlb_file *f)
+{
+    return arch_page_address(page_pfn(f->slots));
+}
+
+mm_status_t hugetlb_file_create(struct vm *vm, struct hugetlb_file *f, uint32_t units)
+{
+    *f = (struct hugetlb_file){ .as = { .vm = vm, .gfp = GFP_HIGH_MOVABLE, .hugetlb = true, .backing_ctx = f }, .units = units };
+    if (units == 0 || units > HUGETLB_FILE_UNITS) {
+        return MM_EINVAL;
+    }
+    f->slots = alloc_pages(vm->mm, GFP_KERNEL | __GFP_ZERO, 0);
+    if (f->slots == NULL) {
+        return MM_ENOMEM;
+    }
+    if (hugetlb_reserve(vm, units) != MM_OK) {
+        page_put(vm->mm, f->slots);
+        return MM_ENOMEM;
+    }
+    spin_lock(&vm->hugetlb->lock);
+    f->next = vm->hugetlb->files;
+    vm->hugetlb->files = f;
+    spin_unlock(&vm->hugetlb->lock);
+    return MM_OK;
+}
+
+uint64_t hugetlb_file_pages(const struct address_space *as)
+{
+    const struct hugetlb_file *f = as->backing_ctx;
+
+    return (uint64_t)f->units * HUGE_PAGES;
+}
+
+void hugetlb_file_destroy(struct hugetlb_file *f)
+{
+    struct vm *vm = f->as.vm;
+
+    struct hugetlb_file **link = &vm->hugetlb->files;
+
+    ASSERT(f->as.i_mmap == NULL);
+    spin_lock(&vm->hugetlb->lock);
+    while (*link != f) {
+        link = &(*link)->next;
+    }
+    *link = f->next;
+    spin_unlock(&vm->hugetlb->lock);
+    hugetlb_unreserve(vm, f->units - f->present);
+    for (uint32_t i = 0; i < f->units; i++) {
+        struct page *p;
+
+        spin_lock(&f->as.tree_lock);            /* it may be moved at this moment */
+        p = slots_of(f)[i];
+        slots_of(f)[i] = NULL;
+        spin_unlock(&f->as.tree_lock);
+        if (p != NULL) {
+            page_lock(p);
+            p->mapping = NULL;
+            page_unlock(p);
+            page_put(vm->mm, p);
+        }
+    }
+    page_put(vm->mm, f->slots);
+}
+
+mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct page **out)
+{
+    struct hugetlb_file *f = as->backing_ctx;
+    struct page *fresh = NULL;
+    uint64_t unit = index / HUGE_PAGES;
+
+    if (unit >= f->units) {
+        return MM_EINVAL;
+    }
+    for (;;) {
+        struct page *p;
+
+        spin_lock(&as->tree_lock);
+        p = slots_of(f)[unit];
+        if (p == NULL && fresh != NULL) {
+            p = fresh;
+            fresh = NULL;
+            p->mapping = as;
+            p->index = unit * HUGE_PAGES;
+            page_set_flags(p, PG_UPTODATE);
+            slots_of(f)[unit] = p;
+            f->present++;
+        }
+        if (p != NULL) {
+            page_get(p);
+        }
+        spin_unlock(&as->tree_lock);
+        if (p != NULL) {
+            if (fresh != NULL) {                /* somebody else was faster */
+                hugetlb_put_back(as->vm, fresh, true);
+            }
+            *out = p;
+            return MM_OK;
+        }
+        fresh = hugetlb_alloc(as->vm, true);
+        for (uint64_t i = 0; i < HUGE_PAGES; i++) {
+            arch_page_clear(pfn_make(fresh->pfn + i));
+        }
+    }
+}
+
+mm_status_t hugetlb_file_replace(struct address_space *as, struct page *old, struct page *new, int32_t expected_refs)
+{
+    struct hugetlb_file *f = as->backing_ctx;
+    mm_status_t status = MM_EAGAIN;
+
+    spin_lock(&as->tree_lock);
+    if (old->mapping == as && page_refs(old) == expected_refs) {
+        page_get(new);
+        slots_of(f)[old->index / HUGE_PAGES] = new;
+        old->mapping = NULL;
+        status = MM_OK;
+    }
+    spin_unlock(&as->tree_lock);
+    if (status == MM_OK) {
+        page_put(as->vm->mm, old);
+    }
+    return status;
 }
 
 /* ---- looking ---- */

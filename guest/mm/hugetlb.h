@@ -11,12 +11,14 @@
 #ifndef GUEST_MM_HUGETLB_H
 #define GUEST_MM_HUGETLB_H
 
-#include "vm.h"
+#include "pagecache.h"
 
 #define HUGE_ORDER      PAGEBLOCK_ORDER
 #define HUGE_PAGES      PAGEBLOCK_PAGES                                 /* small pages in a huge one */
 #define HUGE_BYTES      ((uint64_t)PAGEBLOCK_PAGES * FS_PAGE_BYTES)
 #define HUGETLB_ALL_NODES UINT32_MAX
+
+struct hugetlb_file;
 
 struct hugetlb_node {                           /* hugetlb.lock */
     uint64_t nr, free, surplus;
@@ -30,6 +32,7 @@ struct hugetlb {
     uint64_t reserved;                          /* lock: promised and not taken yet */
     uint64_t overcommit;                        /* lock: how many surplus pages there may be */
     uint64_t surplus;                           /* lock: of all nodes */
+    struct hugetlb_file *files;                 /* lock */
 };
 
 /* Sets vm->hugetlb: an empty pool, no overcommit. pre: vm_init(). No memory is needed. */
@@ -64,13 +67,36 @@ mm_status_t hugetlb_reserve(struct vm *vm, uint64_t n) FS_MUST_CHECK;
 void hugetlb_unreserve(struct vm *vm, uint64_t n);
 /* A page out of the pool, refs 1, contents undefined, mapping NULL; reserved: one of those that were promised, which is used up. NULL: none. May sleep. */
 struct page *hugetlb_alloc(struct vm *vm, bool reserved);
+/* Give a page that was not used after all, and the promise with it. pre: the caller has the only mapping-less reference of its own */
+void hugetlb_put_back(struct vm *vm, struct page *page, bool reserved);
 /* The last reference of a page with PG_HUGE is gone: back to the pool with it; true: the pool does not want it, it is an ordinary unit to be freed. */
 bool hugetlb_release(struct vm *vm, struct page *page);
 /* Migration of a free page of the pool: to, a used unit of HUGE_ORDER, takes its place. MM_EAGAIN: it is not free (any more).
  * pre: the caller holds a reference on from and the only one on to, which goes over to the pool; from is left an ordinary unit with the caller's alone. */
 mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *to) FS_MUST_CHECK;
-/* A page of the pool that is not free is now to instead of from (flags only; both are the mover's). */
-void hugetlb_replace_used(struct page *from, struct page *to);
+/* A page of the pool that is not free is now to instead of from. pre: both are locked and the mover's */
+void hugetlb_replace_used(struct vm *vm, struct page *from, struct page *to);
+
+/* ---- memory of the pool that processes share ---- */
+
+#define HUGETLB_FILE_UNITS 512u                 /* at most: 1 GiB */
+struct hugetlb_file {
+    struct address_space as;                    /* vm_mmap() wants it, with VM_HUGETLB | VM_SHARED */
+    struct page *slots;                         /* as.tree_lock for what is in it: a page of pointers, by unit */
+    uint32_t units;
+    uint32_t present;                           /* as.tree_lock */
+    struct hugetlb_file *next;                  /* hugetlb.lock */
+};
+/* All units are promised from now on, and zeros. MM_EINVAL: no or too many units; MM_ENOMEM: the pool cannot promise them, or no page for the slots. */
+mm_status_t hugetlb_file_create(struct vm *vm, struct hugetlb_file *f, uint32_t units) FS_MUST_CHECK;
+/* How long it is, in small pages. pre: as->hugetlb */
+uint64_t hugetlb_file_pages(const struct address_space *as);
+/* pre: nobody maps it any more */
+void hugetlb_file_destroy(struct hugetlb_file *f);
+/* The page at index (in small pages, a multiple of 512), with a reference. MM_EINVAL: behind the end */
+mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct page **out) FS_MUST_CHECK;
+/* Migration, as pagecache_replace(). */
+mm_status_t hugetlb_file_replace(struct address_space *as, struct page *old, struct page *new, int32_t expected_refs) FS_MUST_CHECK;
 /* Is it one of the pool's, in nobody's hands? A hint unless hugetlb.lock is held. */
 bool hugetlb_page_free(const struct page *page);
 

@@ -57,11 +57,11 @@ static enum lru_list wanted_list(const struct page *page)
     return page_test(page, PG_ACTIVE) ? LRU_ACTIVE_FILE : LRU_INACTIVE_FILE;
 }
 
-static void count_list(struct lru_zone *z, enum lru_list list, bool more)
+static void count_list(struct lru_zone *z, enum lru_list list, const struct page *page, bool more)
 {
-    uint64_t n = atomic_load_explicit(&z->pages[list], memory_order_relaxed);
+    uint64_t n = atomic_load_explicit(&z->pages[list], memory_order_relaxed), pages = 1ull << page_order(page);
 
-    atomic_store_explicit(&z->pages[list], more ? n + 1 : n - 1, memory_order_relaxed);
+    atomic_store_explicit(&z->pages[list], more ? n + pages : n - pages, memory_order_relaxed);
 }
 
 /* ---- pre: the zone's lock is held ---- */
@@ -80,7 +80,7 @@ static void link_newest(struct lru_zone *z, enum lru_list list, struct page *pag
     }
     z->first[list] = page;
     page_set_flags(page, PG_LRU);
-    count_list(z, list, true);
+    count_list(z, list, page, true);
 }
 
 static void unlink_page(struct lru_zone *z, struct page *page)
@@ -100,7 +100,7 @@ static void unlink_page(struct lru_zone *z, struct page *page)
     }
     page->lru_next = page->lru_prev = NULL;
     page_clear_flags(page, PG_LRU);
-    count_list(z, list, false);
+    count_list(z, list, page, false);
 }
 
 /* ---- lists ---- */
@@ -109,7 +109,7 @@ void lru_add(struct lru *l, struct page *page)
 {
     struct lru_zone *z = page_lru_zone(l, page);
 
-    ASSERT_CMP(page_order(page), ==, 0);
+    ASSERT(page_order(page) == 0 || page_order(page) == PAGEBLOCK_ORDER);
     spin_lock(&z->lock);
     if (!page_test(page, PG_LRU | PG_ISOLATED)) {   /* I4 */
         link_newest(z, wanted_list(page), page);

@@ -58,7 +58,7 @@ struct page_list { struct page *first, *last; uint64_t count; };
 void lru_init(struct lru *l, struct mm *mm);
 
 /* Onto the list that the flags say (PG_MLOCKED; PG_SWAPBACKED or PG_ANON; PG_ACTIVE), as its newest; nothing if it is on one,
- * or isolated. pre: a reference is held; order 0 */
+ * or isolated. pre: a reference is held; order 0, or a transparent huge page (whose size changes only while it is on no list) */
 void lru_add(struct lru *l, struct page *page);
 /* Off its list if it is on one: for hooks.release, and for who holds a reference. */
 void lru_del(struct lru *l, struct page *page);

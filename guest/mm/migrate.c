@@ -17,21 +17,24 @@
  * Layer: L3
  */
 #include "migrate.h"
-#include "hugetlb.h"
 #include "lru.h"
 #include "pagecache.h"
 #include "rmap.h"
 #include "swap.h"
+#include "thp.h"
 #include "frameshift/assert.h"
 
 #define FORCE_AFTER 3u                          /* passes that only try */
 #define MOVED_FLAGS (PG_DIRTY | PG_REFERENCED | PG_ACTIVE | PG_MLOCKED | PG_SWAPCACHE | PG_SWAPBACKED | PG_ANON | PG_RECLAIM)
 
-/* Can it be moved at all, and is it somebody's? */
-static mm_status_t movable(const struct page *page)
+/* Can it be moved at all to a target of this size, and is it somebody's? */
+static mm_status_t movable(const struct page *page, unsigned order)
 {
-    if (page_test(page, PG_PINNED | PG_DMA | PG_SLAB | PG_TABLE) || page_order(page) != 0) {
+    if (page_test(page, PG_PINNED | PG_DMA | PG_SLAB | PG_TABLE) || (page_order(page) != 0 && page_order(page) != HUGE_ORDER)) {
         return MM_EBUSY;
+    }
+    if (page_order(page) != order) {
+        return MM_EAGAIN;                       /* it was split, or has not been yet */
     }
     if (page_test(page, PG_WRITEBACK) || (page->mapping == NULL && !page_test(page, PG_SWAPCACHE))) {
         return MM_EAGAIN;                       /* being written, or being set up */
@@ -65,6 +68,9 @@ static mm_status_t replace(struct vm *vm, struct page *from, struct page *to)
         return swapcache_replace(vm->swap, from, to, 2);
     }
     if (!page_test(from, PG_ANON)) {
+        if (page_test(from, PG_HUGE)) {
+            return hugetlb_file_replace(from->mapping, from, to, 2);
+        }
         return pagecache_replace(from->mapping, from, to, 2);
     }
     return page_refs(from) == 1 ? MM_OK : MM_EAGAIN;
@@ -73,7 +79,14 @@ static mm_status_t replace(struct vm *vm, struct page *from, struct page *to)
 /* The part after which there is no way back. pre: I1 */
 static void finish(struct vm *vm, struct page *from, struct page *to)
 {
-    arch_page_copy(page_pfn(to), page_pfn(from));
+    bool pool = page_test(from, PG_HUGE);
+
+    for (uint64_t i = 0; i < 1ull << page_order(from); i++) {
+        arch_page_copy(pfn_make(to->pfn + i), pfn_make(from->pfn + i));
+    }
+    if (pool) {
+        hugetlb_replace_used(vm, from, to);
+    }
     page_set_flags(to, PG_UPTODATE | (word_flags(page_word(from)) & PG_DIRTY));        /* I4 */
     from->mapping = NULL;                       /* I5 */
     from->private = 0;
@@ -82,7 +95,8 @@ static void finish(struct vm *vm, struct page *from, struct page *to)
     if (page_refs(to) == 1 && !page_mapped(to)) {       /* nobody but the caller: the owners went away meanwhile */
         vm_count(vm, VMC_migrate_gone, 1);
     }
-    if (vm->lru != NULL) {
+    vm_count(vm, VMC_thp_migrate, page_order(from) != 0 && !pool);
+    if (vm->lru != NULL && !pool) {
         lru_del(vm->lru, from);                 /* reclaim may have it in its hands instead: it puts it back, and the last reference frees it */
         lru_add(vm->lru, to);
     }
@@ -91,7 +105,7 @@ static void finish(struct vm *vm, struct page *from, struct page *to)
 /* pre: both are locked, the caller has a reference on from and the only one on to */
 static mm_status_t move_locked(struct vm *vm, struct page *from, struct page *to)
 {
-    mm_status_t status = movable(from);
+    mm_status_t status = movable(from, page_order(to));
 
     if (status != MM_OK) {
         return status;
@@ -117,7 +131,7 @@ static mm_status_t move_page(struct vm *vm, struct page *from, struct page *to, 
 {
     mm_status_t status = MM_EAGAIN;
 
-    ASSERT(page_state(to) == PAGE_USED && page_order(to) == 0);
+    ASSERT(page_state(to) == PAGE_USED);
     if (force) {
         page_lock(from);
     } else if (!page_trylock(from)) {
@@ -134,6 +148,22 @@ static mm_status_t move_page(struct vm *vm, struct page *from, struct page *to, 
 
 /* ---- lists ---- */
 
+/* There is no target for the whole: its parts may find some. pre: the caller has a reference */
+static mm_status_t split_unit(struct vm *vm, struct page *page)
+{
+    mm_status_t status = MM_EAGAIN;
+
+    if (!page_trylock(page)) {
+        return MM_EAGAIN;
+    }
+    if (page_is_thp(page)) {
+        status = split_huge_page(vm, page, 1);
+    }
+    page_unlock(page);
+    vm_count(vm, VMC_thp_migrate_split, status == MM_OK);
+    return status;
+}
+
 /* One attempt at an item; targets that are not used stay with it. */
 static void try_item(struct vm *vm, struct migrate_item *item, size_t i, new_page_fn new_page, void *ctx, bool force,
                      struct migrate_result *result)
@@ -149,6 +179,10 @@ static void try_item(struct vm *vm, struct migrate_item *item, size_t i, new_pag
         return;
     }
     if (item->to == NULL && new_page != NULL) {
+        item->to = new_page(ctx, item->from, i);
+    }
+    if (page_is_thp(item->from) && (item->to == NULL || page_order(item->to) == 0) && split_unit(vm, item->from) == MM_OK
+        && item->to == NULL && new_page != NULL) {
         item->to = new_page(ctx, item->from, i);
     }
     if (item->to == NULL) {
@@ -215,10 +249,10 @@ static mm_status_t move_for_compaction(struct vm *vm, struct page *from, struct 
 {
     mm_status_t status;
 
-    if (page_test(from, PG_HUGE) && page_order(to) == HUGE_ORDER) {
+    if (page_test(from, PG_HUGE) && hugetlb_page_free(from)) {
         return hugetlb_replace_free(vm, from, to);
     }
-    if (page_order(to) != 0) {                  /* a larger unit whose owner has not pinned it yet: nobody moves those */
+    if (page_order(to) != 0 && page_order(to) != HUGE_ORDER) {      /* a larger unit whose owner has not pinned it yet: nobody moves those */
         return MM_EBUSY;
     }
     status = move_page(vm, from, to, wait);
@@ -238,7 +272,13 @@ static mm_status_t compaction_move_wait(void *ctx, struct page *from, struct pag
     return move_for_compaction(ctx, from, to, true);
 }
 
+/* migrate_ops.split */
+static mm_status_t compaction_split(void *ctx, struct page *unit)
+{
+    return split_unit(ctx, unit);
+}
+
 void vm_install_migrate(struct vm *vm)
 {
-    vm->mm->migrate = (struct migrate_ops){ .move = compaction_move, .move_wait = compaction_move_wait, .ctx = vm };
+    vm->mm->migrate = (struct migrate_ops){ .move = compaction_move, .move_wait = compaction_move_wait, .split = compaction_split, .ctx = vm };
 }

@@ -29,7 +29,8 @@ typedef struct page *(*new_page_fn)(void *ctx, struct page *from, size_t i);
 
 /* Move the pages of the list, in up to MIGRATE_PASSES passes over what was busy. What has moved is disposed of at once: its last
  * reference, the caller's, is put. What has not keeps it. Returns MM_OK if everything has moved, else the first item's status that is
- * not. pre: order 0, each page once in the list, no spinlock is held */
+ * not. pre: each page once in the list, no spinlock is held. A target has the order of its page; a transparent huge page that gets none (or a small one) is
+ * split, and its first page moves alone. */
 mm_status_t migrate_pages(struct vm *vm, struct migrate_item *items, size_t count, new_page_fn new_page, void *ctx, enum migrate_mode mode,
                           struct migrate_result *result) FS_MUST_CHECK;
 

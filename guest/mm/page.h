@@ -123,6 +123,15 @@ static inline bool page_test(const struct page *p, uint32_t flags)
     return (word_flags(atomic_load_explicit(&p->word, memory_order_acquire)) & flags) != 0;
 }
 
+/* Other bits of the word may change meanwhile. pre: nobody else decides the unit's size now */
+static inline void page_set_order(struct page *p, unsigned order)
+{
+    uint32_t w = page_word(p);
+
+    while (!atomic_compare_exchange_weak_explicit(&p->word, &w, (w & ~0xf0u) | order << 4, memory_order_release, memory_order_relaxed)) {
+    }
+}
+
 /* The page lock. pre: a reference is held, so the page stays what it is */
 static inline bool page_trylock(struct page *p)
 {

@@ -29,6 +29,7 @@ struct address_space {
     struct radix tree;                          /* tree_lock: pages, and swap entries of shared memory */
     uint64_t pages, dirty, swapped;             /* tree_lock */
     struct shared_policy policy;                /* where its pages shall lie, whoever maps them */
+    bool hugetlb;                               /* constant: not of the page cache but of the pool (hugetlb.h), which has no tree */
     struct address_space *next, *prev;          /* pagecache.lock */
 };
 

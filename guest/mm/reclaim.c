@@ -23,6 +23,7 @@
 #include "rmap.h"
 #include "slab.h"
 #include "swap.h"
+#include "thp.h"
 #include "frameshift/assert.h"
 
 #define BATCH         32u           /* pages isolated at once */
@@ -193,6 +194,12 @@ static enum outcome shrink_locked(const struct scan *s, struct page *page)
     use = look_at(s, page);
     if (use != FREED) {
         return use;
+    }
+    if (page_order(page) != 0) {                    /* its parts go one by one, this one now */
+        page_clear_flags(page, PG_ACTIVE);
+        if (split_huge_page(s->vm, page, 1) != MM_OK) {
+            return KEEP;
+        }
     }
     if (page_test(page, PG_SWAPCACHE)) {
         return shrink_swapcache(s, page);
@@ -422,7 +429,7 @@ uint64_t reclaim_range(struct vm *vm, pfn_t start, pfn_t end, unsigned flags)
             }
             page_put(vm->mm, page);
         }
-        if (list.count == BATCH || pfn + 1 == end.n) {
+        if (list.count == BATCH || pfn + 1 == end.n || (list.last != NULL && page_order(list.last) != 0)) {
             shrink_pages(&s, &list);
         }
     }

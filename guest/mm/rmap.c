@@ -75,7 +75,7 @@ void rmap_page_dirty(struct page *page)
 {
     if (page_test(page, PG_ANON)) {
         page_set_flags(page, PG_DIRTY);
-    } else {
+    } else if (!page_test(page, PG_HUGE)) {     /* the pool's have no backing store */
         pagecache_dirty(page);
     }
 }
@@ -181,7 +181,7 @@ static bool clean_one(struct vm *vm, struct page *page, struct vm_area *vma, con
     (void)vm;
     if (maps_page(e, page) && pte_present(e) && (e & ARCH_PTE_DIRTY)) {
         (void)pte_clear_bits(at, ARCH_PTE_DIRTY, &lost);
-        pte_flush(vma->mm, va, 1);              /* the next write has to set D again */
+        pte_flush_at(vma->mm, va, at);          /* the next write has to set D again */
         *(bool *)arg = true;
     }
     return true;
@@ -263,14 +263,14 @@ static bool unmap_one(struct vm *vm, struct page *page, struct vm_area *vma, con
         return false;
     }
     old = pte_exchange(at, value);
-    pte_flush(vma->mm, va, 1);                  /* I5 */
+    pte_flush_at(vma->mm, va, at);              /* I5 */
     if (pte_present(old) && (old & ARCH_PTE_DIRTY)) {
         rmap_page_dirty(page);                  /* I4 */
     }
     if (pte_present(old) && (old & ARCH_PTE_ACCESSED)) {
         page_set_flags(page, PG_REFERENCED);
     }
-    vma->mm->rss--;
+    vma->mm->rss -= pte_pages(at);
     vma->mm->swap_entries += u->how == UNMAP_SWAP;
     vm_count(vm, counters[u->how], 1);
     rmap_remove(page);
@@ -283,6 +283,7 @@ mm_status_t try_to_unmap(struct vm *vm, struct page *page, enum unmap_how how)
     struct unmap u = { .how = how, .status = MM_OK };
 
     ASSERT(how != UNMAP_SWAP || page_test(page, PG_SWAPCACHE));
+    ASSERT(how == UNMAP_MIGRATION || page_order(page) == 0);
     ASSERT(how != UNMAP_FILE || !page_test(page, PG_ANON));
     if (page_mapped(page)) {
         rmap_walk(vm, page, unmap_one, &u);
@@ -312,7 +313,7 @@ static bool remap_one(struct vm *vm, struct page *new, struct vm_area *vma, cons
     }
     page_get(new);
     rmap_dup(new);
-    vma->mm->rss++;
+    vma->mm->rss += pte_pages(at);
     if (vma->flags & VM_LOCKED) {
         page_set_flags(new, PG_MLOCKED);
     }

@@ -29,6 +29,10 @@ struct swap;
 #define VM_SHARED  0x8u                         /* writes go to the file; pre: file */
 #define VM_PFNMAP  0x400u                       /* a device's frames: pfnmap.h. pre: VM_SHARED, file */
 #define VM_LOCKED  0x2000u                      /* mlock */
+#define VM_NORESERVE   0x200000u                /* VM_HUGETLB: nothing is promised to it (a child's copy) */
+#define VM_HUGETLB     0x400000u                /* pages of the pool (hugetlb.h) */
+#define VM_HUGEPAGE    0x20000000u              /* MADV_HUGEPAGE: transparent huge pages are wanted */
+#define VM_NOHUGEPAGE  0x40000000u
 #define VM_ACCESS  (VM_READ | VM_WRITE)
 
 /* X(name): counters of a vm */
@@ -54,7 +58,19 @@ struct swap;
     X(hugetlb_migrate)      /* free ones that were moved */                         \
     X(policy_hit)           /* new pages where their policy wants them */           \
     X(policy_miss)          /* ... elsewhere: there was nothing free */             \
-    X(policy_refused)       /* ... nowhere: bind */
+    X(policy_refused)       /* ... nowhere: bind */                          \
+    X(hugetlb_fault)        /* huge pages of the pool that were mapped */           \
+    X(hugetlb_cow)          /* ... copied for a private mapping */                  \
+    X(thp_fault_alloc)      /* transparent huge pages: new ones by a fault */       \
+    X(thp_fault_fallback)   /* ... that could not be had: small pages instead */    \
+    X(thp_cow)              /* ... copied as a whole */                             \
+    X(thp_cow_fallback)     /* ... split instead, for no huge page was free */      \
+    X(thp_split)            /* ... cut into small pages */                          \
+    X(thp_split_fail)       /* ... not, somebody held them */                       \
+    X(thp_collapse)         /* ... made of small pages by the background */         \
+    X(thp_collapse_fail)    /* ... not: no huge page, or a page was held */         \
+    X(thp_migrate)          /* ... moved as a whole */                              \
+    X(thp_migrate_split)    /* ... split, for there was no whole block to move to */
 enum vm_counter {
 #define X(name) VMC_##name,
     VM_COUNTER_LIST(X)
@@ -92,7 +108,9 @@ struct mm_struct {
     struct mempolicy *policy;                   /* m w: of what has none of its own; NULL: default */
     uint64_t rss;                               /* p: entries that map a page */
     uint64_t swap_entries;                      /* p */
-    uint64_t tables;                            /* p: pages of page tables, with the root */
+    uint64_t tables;                            /* p: pages of page tables, with the root and the deposit */
+    struct page *deposit;                       /* p: empty tables by lru_next, one at least for each leaf, for when it is split */
+    uint64_t deposits, leaves;                  /* p: of those; entries of level 2 that map a huge page */
 };
 
 struct vm {
@@ -104,6 +122,7 @@ struct vm {
     struct lru *lru;                            /* the same */
     struct pagecache *pagecache;                /* the same: pagecache_init() */
     struct hugetlb *hugetlb;                    /* NULL: no pool; hugetlb_init() */
+    _Atomic unsigned thp_policy;                /* enum thp_policy */
     struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache, *policy_cache, *policy_range_cache;
     _Atomic uint64_t counters[VM_COUNTERS];
 };

@@ -17,6 +17,7 @@
 #include "pfnmap.h"
 #include "pgtable.h"
 #include "swap.h"
+#include "thp.h"
 #include "vma.h"
 
 #define TREE_DEPTH_MAX 200u
@@ -27,8 +28,8 @@ struct check {
     void *ctx;
     uint64_t faults;
     const struct mm_struct *mm;                 /* at hand */
-    uint64_t rss, swap_entries, tables;         /* of it */
-    uint64_t all_tables;
+    uint64_t rss, swap_entries, tables, leaves; /* of it */
+    uint64_t all_tables, promised;
 };
 
 static void say(struct check *c, enum vm_fsck_fault f, uint64_t va, pfn_t pfn, uint64_t is, uint64_t should_be)
@@ -109,7 +110,9 @@ static void check_vma(struct check *c, const struct vm_area *v, uint64_t above)
     if (v->mm != c->mm || v->start >= v->end || v->end > ARCH_USER_END || (v->start | v->end) % FS_PAGE_BYTES != 0 || v->start < above) {
         say(c, VM_FSCK_VMA_RANGE, v->start, PFN_NONE, v->end, above);
     }
-    if ((v->flags & ~(VM_ACCESS | VM_SHARED | VM_LOCKED | VM_PFNMAP)) != 0 || (v->file == NULL && (v->flags & VM_SHARED))
+    if ((v->flags & ~(VM_ACCESS | VM_SHARED | VM_LOCKED | VM_HUGETLB | VM_NORESERVE | VM_HUGEPAGE | VM_NOHUGEPAGE | VM_PFNMAP)) != 0
+        || ((v->flags & VM_HUGETLB) && (v->start | v->end) % HUGE_BYTES != 0)
+        || (v->file != NULL && v->file->hugetlb != ((v->flags & VM_HUGETLB) != 0)) || (v->file == NULL && (v->flags & VM_SHARED))
         || (v->file == NULL && v->pgoff != v->start / FS_PAGE_BYTES) || ((v->flags & VM_PFNMAP) != 0) != (v->file != NULL && v->file->ops != NULL)) {
         say(c, VM_FSCK_VMA_RANGE, v->start, PFN_NONE, v->flags, v->pgoff);
     }
@@ -174,19 +177,25 @@ static bool linked_to(const struct vm_area *v, const void *anon)
 }
 
 /* From the entry to the page, and whether the page leads back. */
-static void check_mapping(struct check *c, const struct vm_area *v, uint64_t va, uint64_t e)
+static void check_mapping(struct check *c, const struct vm_area *v, uint64_t va, uint64_t e, bool huge)
 {
     pfn_t pfn = pte_pfn(e);
     const struct page *p;
     bool anon, write = pte_write(e);
 
-    c->rss++;
+    c->rss += huge ? HUGE_PAGES : 1;
     if (!page_ok(c, pfn) || page_state(mm_page(c->vm->mm, pfn)) != PAGE_USED || page_test(mm_page(c->vm->mm, pfn), PG_TABLE | PG_SLAB)) {
         say(c, VM_FSCK_PTE_FRAME, va, pfn, e, 0);
         return;
     }
     p = mm_page(c->vm->mm, pfn);
     anon = page_test(p, PG_ANON);
+    if (page_order(p) != (huge ? HUGE_ORDER : 0)) {
+        say(c, VM_FSCK_HUGE_PART, va, pfn, page_order(p), huge ? HUGE_ORDER : 0);
+    }
+    if (page_test(p, PG_HUGE) != ((v->flags & VM_HUGETLB) != 0)) {
+        say(c, VM_FSCK_HUGE_POOL, va, pfn, page_word(p), v->flags);
+    }
     if ((write && pte_present(e) && !(v->flags & VM_WRITE)) || (pte_present(e) && (v->flags & VM_ACCESS) == 0)) {
         say(c, VM_FSCK_PTE_RIGHTS, va, pfn, e, v->flags);
     }
@@ -217,7 +226,8 @@ static void check_special(struct check *c, const struct vm_area *v, uint64_t va,
     }
 }
 
-static void check_entry(struct check *c, uint64_t va, uint64_t e)
+/* An entry; huge: the first one of a huge mapping, or the leaf without its mark. */
+static void check_entry(struct check *c, uint64_t va, uint64_t e, bool huge)
 {
     const struct vm_area *v = find_vma(c->mm, va);
 
@@ -225,10 +235,14 @@ static void check_entry(struct check *c, uint64_t va, uint64_t e)
         say(c, VM_FSCK_PTE_VMA, va, PFN_NONE, e, 0);
         return;
     }
+    if (huge && (va % HUGE_BYTES != 0 || v->end - va < HUGE_BYTES || pte_is(e, PTE_SWAP))) {
+        say(c, VM_FSCK_HUGE_ENTRY, va, PFN_NONE, e, 0);
+        return;
+    }
     if (pte_special(e) || (v->flags & VM_PFNMAP)) {
         check_special(c, v, va, e);
     } else if (pte_maps(e)) {
-        check_mapping(c, v, va, e);
+        check_mapping(c, v, va, e, huge);
     } else if (pte_is(e, PTE_SWAP)) {
         uint64_t slot = pte_soft_number(e);
         uint32_t count = c->vm->swap != NULL ? swap_count(c->vm->swap, (swp_entry_t){ slot }) : 0;
@@ -245,6 +259,47 @@ static void check_entry(struct check *c, uint64_t va, uint64_t e)
 }
 
 /* ---- tables ---- */
+
+/* Do the 512 entries of a table that is marked belong to one another? */
+static void check_huge_table(struct check *c, struct page *t, uint64_t base)
+{
+    uint64_t first = pte_read(&(struct pte_ref){ .table = t });
+
+    for (uint32_t slot = 1; slot < ARCH_PT_SLOTS; slot++) {
+        uint64_t e = pte_read(&(struct pte_ref){ .table = t, .slot = slot }), noise = ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY;
+        uint64_t rest = pte_present(e) ? ~(ARCH_PTE_FRAME | noise) : 0xfffull;
+        uint64_t number = pte_present(e) ? arch_pte_pfn(e).n : pte_soft_number(e);
+        uint64_t expected = pte_present(first) ? arch_pte_pfn(first).n : pte_soft_number(first);
+
+        if (((e ^ first) & rest) != 0 || number != expected + slot) {
+            say(c, VM_FSCK_HUGE_ENTRY, base + slot * (uint64_t)FS_PAGE_BYTES, pfn_make(number), e, first);
+            return;
+        }
+    }
+    check_entry(c, base, first, true);
+}
+
+/* Tables that wait for leaves to be split. */
+static void check_deposit(struct check *c)
+{
+    uint64_t n = 0;
+
+    for (const struct page *t = c->mm->deposit; t != NULL && n <= c->mm->deposits; t = t->lru_next, n++) {
+        bool empty = true;
+
+        for (uint32_t i = 0; i < ARCH_PT_SLOTS; i++) {
+            empty &= pte_none(pte_read(&(struct pte_ref){ .table = (struct page *)(uintptr_t)t, .slot = i }));
+        }
+        if (!page_test(t, PG_TABLE) || t->private != 1 || t->mapping != c->mm || !empty || atomic_load_explicit(&t->mapcount, memory_order_relaxed) != 0) {
+            say(c, VM_FSCK_HUGE_DEPOSIT, UINT64_MAX, page_pfn(t), page_word(t), empty);
+        }
+    }
+    if (n != c->mm->deposits || n < c->leaves) {
+        say(c, VM_FSCK_HUGE_DEPOSIT, UINT64_MAX, PFN_NONE, n, c->leaves);
+    }
+    expect(c, VM_FSCK_HUGE_COUNT, UINT64_MAX, PFN_NONE, c->mm->leaves, c->leaves);
+    c->tables += n;
+}
 
 static uint64_t level_bytes(unsigned level) { return 1ull << (FS_PAGE_SHIFT + 9 * level); }
 
@@ -285,11 +340,19 @@ static void check_table(struct check *c, pfn_t table, unsigned level, uint64_t b
             continue;
         }
         entries++;
-        if (level > 1) {
+        if (level == 2 && (!pte_present(e) || (e & ARCH_PTE_LEAF)) && arch_huge_leaf()) {
+            c->leaves++;
+            check_entry(c, base + slot * level_bytes(1), pte_present(e) ? e & ~ARCH_PTE_LEAF : e, true);
+        } else if (level == 1 && p->lru_list != 0) {
+            continue;                           /* all of them below */
+        } else if (level > 1) {
             check_upper(c, level, base + slot * level_bytes(level - 1), e);
         } else {
-            check_entry(c, base + slot * (uint64_t)FS_PAGE_BYTES, e);
+            check_entry(c, base + slot * (uint64_t)FS_PAGE_BYTES, e, false);
         }
+    }
+    if (level == 1 && p->lru_list != 0) {
+        check_huge_table(c, p, base);
     }
     expect(c, VM_FSCK_TABLE_COUNT, base, table, (uint64_t)atomic_load_explicit(&p->mapcount, memory_order_relaxed), entries);
 }
@@ -388,11 +451,15 @@ static bool find_entry(const struct check *c, const struct mm_struct *mm, uint64
         if (!page_ok(c, table) || !page_test(mm_page(c->vm->mm, table), PG_TABLE)) {
             return false;
         }
-        *at = (struct pte_ref){ mm_page(c->vm->mm, table), (uint32_t)(va >> (FS_PAGE_SHIFT + 9 * (level - 1))) % ARCH_PT_SLOTS };
+        *at = (struct pte_ref){ .table = mm_page(c->vm->mm, table), .slot = (uint32_t)(va >> (FS_PAGE_SHIFT + 9 * (level - 1))) % ARCH_PT_SLOTS };
         if (level == 1) {
             return true;
         }
         e = pte_read(at);
+        if (level == 2 && pte_present(e) ? (e & ARCH_PTE_LEAF) != 0 : level == 2 && !pte_none(e)) {
+            at->huge = true;
+            return true;
+        }
         table = pte_present(e) ? arch_pte_pfn(e) : PFN_NONE;
     }
 }
@@ -460,18 +527,80 @@ static void check_pages(struct check *c)
         }
         expect(c, VM_FSCK_PAGE_LOCKED, UINT64_MAX, page_pfn(p), page_test(p, PG_LOCKED), 0);
         tables += page_test(p, PG_TABLE);
-        if (page_type(p) == MIGRATE_MOVABLE && page_order(p) == 0 && !page_test(p, PG_TABLE | PG_SLAB)) {
+        if (page_type(p) == MIGRATE_MOVABLE && (page_order(p) == 0 || page_test(p, PG_ANON | PG_HUGE)) && !page_test(p, PG_TABLE | PG_SLAB)) {
             check_user_page(c, p);
         }
     }
     expect(c, VM_FSCK_TABLE_LOST, UINT64_MAX, PFN_NONE, tables, c->all_tables);
 }
 
+/* ---- the pool ---- */
+
+/* Huge pages of private mappings that were promised and not taken. */
+static void count_promises(struct check *c)
+{
+    for (const struct vm_area *v = c->mm->first; v != NULL; v = v->next) {
+        struct pte_ref at;
+
+        for (uint64_t va = v->start; (v->flags & (VM_HUGETLB | VM_SHARED | VM_NORESERVE)) == VM_HUGETLB && va + HUGE_BYTES <= v->end; va += HUGE_BYTES) {
+            c->promised += !find_entry(c, c->mm, va, &at) || pte_none(pte_read(&at));
+        }
+    }
+}
+
+static void check_pool_node(struct check *c, const struct hugetlb_node *n, uint64_t in_memory)
+{
+    const struct page *prev = NULL;
+    uint64_t free = 0;
+
+    for (const struct page *p = n->first; p != NULL && free <= n->free; p = p->lru_next, free++) {
+        if (p->lru_prev != prev || !hugetlb_page_free(p) || page_refs(p) != 1 || page_order(p) != HUGE_ORDER
+            || atomic_load_explicit(&p->mapcount, memory_order_relaxed) != 0) {
+            say(c, VM_FSCK_POOL_LIST, UINT64_MAX, page_pfn(p), page_word(p), 0);
+            break;
+        }
+        prev = p;
+    }
+    expect(c, VM_FSCK_POOL_COUNT, UINT64_MAX, PFN_NONE, n->free, free);
+    expect(c, VM_FSCK_POOL_COUNT, UINT64_MAX, PFN_NONE, n->nr, in_memory);
+    if (n->surplus > n->nr) {
+        say(c, VM_FSCK_POOL_COUNT, UINT64_MAX, PFN_NONE, n->surplus, n->nr);
+    }
+}
+
+static void check_pool(struct check *c)
+{
+    const struct hugetlb *h = c->vm->hugetlb;
+    uint64_t in_memory[MM_NODES_MAX] = { 0 }, surplus = 0, free = 0;
+
+    c->mm = NULL;
+    for (uint64_t pfn = 0; pfn < c->vm->mm->end_pfn; pfn++) {
+        const struct page *p = first_page(c->vm->mm, pfn);
+
+        if (p != NULL && page_state(p) == PAGE_USED && page_test(p, PG_HUGE)) {
+            in_memory[mm_block_zone(c->vm->mm, page_block(p))->node]++;
+        }
+    }
+    for (uint32_t i = 0; i < c->vm->mm->node_count && h != NULL; i++) {
+        check_pool_node(c, &h->nodes[i], in_memory[i]);
+        surplus += h->nodes[i].surplus;
+        free += h->nodes[i].free;
+    }
+    for (const struct hugetlb_file *f = h != NULL ? h->files : NULL; f != NULL; f = f->next) {
+        c->promised += f->units - f->present;
+    }
+    expect(c, VM_FSCK_POOL_COUNT, UINT64_MAX, PFN_NONE, h != NULL ? h->surplus : 0, surplus);
+    expect(c, VM_FSCK_POOL_RESERVED, UINT64_MAX, PFN_NONE, h != NULL ? h->reserved : 0, c->promised);
+    if (c->promised > free) {
+        say(c, VM_FSCK_POOL_RESERVED, UINT64_MAX, PFN_NONE, c->promised, free);
+    }
+}
+
 /* ---- all ---- */
 
 static void check_process(struct check *c)
 {
-    c->rss = c->swap_entries = c->tables = 0;
+    c->rss = c->swap_entries = c->tables = c->leaves = 0;
     expect(c, VM_FSCK_LOCK_HELD, UINT64_MAX, PFN_NONE, rwlock_held(&c->mm->mmap_lock), 0);
     expect(c, VM_FSCK_LOCK_HELD, UINT64_MAX, PFN_NONE, spin_held(&c->mm->page_table_lock), 0);
     check_vmas(c);
@@ -480,6 +609,8 @@ static void check_process(struct check *c)
         return;
     }
     check_table(c, c->mm->pgd, ARCH_PT_LEVELS, 0);
+    check_deposit(c);
+    count_promises(c);
     expect(c, VM_FSCK_TABLE_TOTAL, UINT64_MAX, c->mm->pgd, c->mm->tables, c->tables);
     expect(c, VM_FSCK_RSS, UINT64_MAX, PFN_NONE, c->mm->rss, c->rss);
     expect(c, VM_FSCK_RSS, UINT64_MAX, PFN_NONE, c->mm->swap_entries, c->swap_entries);
@@ -506,6 +637,7 @@ uint64_t vm_fsck(struct vm *vm, vm_fsck_fn report, void *ctx)
     expect(&c, VM_FSCK_MM_LIST, UINT64_MAX, PFN_NONE, vm->mm_count, processes);
     check_anon_refs(&c);
     check_pages(&c);
+    check_pool(&c);
     return c.faults;
 }
 

@@ -40,7 +40,15 @@
     X(PAGE_ANON,     "an anonymous page without an anon_vma, or that nobody has")       \
     X(PAGE_LOCKED,   "a page is locked at rest")                                        \
     X(PAGE_MLOCKED,  "PG_MLOCKED does not fit the vmas that map the page")              \
-    X(RSS,           "a process's count of mapped pages or of swap entries is wrong")
+    X(RSS,           "a process's count of mapped pages or of swap entries is wrong")    \
+    X(HUGE_ENTRY,    "the entries of a huge mapping do not belong together, or it is not where one may be") \
+    X(HUGE_PART,     "a huge page is mapped in part")                                   \
+    X(HUGE_POOL,     "a page of the pool in other memory, or the reverse")              \
+    X(HUGE_COUNT,    "a process's count of leaves is wrong")                            \
+    X(HUGE_DEPOSIT,  "the deposit has fewer tables than there are leaves, or one that is not empty") \
+    X(POOL_LIST,     "the list of free pages of the pool is broken, or has one that is not free") \
+    X(POOL_COUNT,    "a count of the pool is wrong")                                    \
+    X(POOL_RESERVED, "the pool has promised more or less than mappings and files were")
 
 enum vm_fsck_fault {
 #define X(name, text) VM_FSCK_##name,

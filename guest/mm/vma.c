@@ -8,6 +8,7 @@
  *       cover every page at every moment.
  *   I3  flags change under mmap_lock for writing and page_table_lock, so the reverse maps and faults each see one of both.
  *   I4  neighbours that could be one vma are one after each call.
+ *   I5  a huge mapping lies in one vma: what would be cut in the middle of one has it split first.
  * Lock order: mmap_lock, i_mmap_lock, the family's lock, page_table_lock.
  * Why: the entries follow lazily: new rights come with the next fault, rights that go are taken at once and flushed.
  * Cost: O(log vmas) and the entries of the range.
@@ -22,6 +23,7 @@
 #include "pgtable.h"
 #include "rmap.h"
 #include "slab.h"
+#include "thp.h"
 #include "frameshift/assert.h"
 
 static bool range_ok(uint64_t va, uint64_t bytes)
@@ -69,8 +71,12 @@ void vma_free(struct vm_area *v)
 static mm_status_t vma_split(struct vm_area *v, uint64_t va)
 {
     struct mm_struct *mm = v->mm;
-    struct vm_area *upper = kmem_cache_alloc(mm->vm->vma_cache, GFP_KERNEL);
+    struct vm_area *upper;
 
+    if (v->flags & VM_HUGETLB && va % HUGE_BYTES != 0) {
+        return MM_EINVAL;
+    }
+    upper = kmem_cache_alloc(mm->vm->vma_cache, GFP_KERNEL);
     if (upper == NULL) {
         return MM_ENOMEM;
     }
@@ -80,6 +86,9 @@ static mm_status_t vma_split(struct vm_area *v, uint64_t va)
         return MM_ENOMEM;
     }
     upper->policy = mpol_get(v->policy);
+    if (va % HUGE_BYTES != 0) {
+        thp_split_at(mm, va);                   /* I5; needs no memory */
+    }
     mm->total_pages -= vma_pages(upper);        /* counted again by the insertion */
     mm->locked_pages -= v->flags & VM_LOCKED ? vma_pages(upper) : 0;
     rmap_lock(v);                               /* I2: for a moment both cover the upper part */
@@ -145,11 +154,17 @@ static bool no_holes(const struct mm_struct *mm, uint64_t start, uint64_t end)
 
 /* ---- mmap and munmap ---- */
 
-/* The first gap of bytes at or above from; 0: none. */
-static uint64_t gap_from(const struct mm_struct *mm, uint64_t from, uint64_t bytes)
+static uint64_t align_up(uint64_t va, uint64_t align)
 {
+    return (va + align - 1) & ~(align - 1);
+}
+
+/* The first gap of bytes at or above from, aligned; 0: none. */
+static uint64_t gap_from(const struct mm_struct *mm, uint64_t from, uint64_t bytes, uint64_t align)
+{
+    from = align_up(from, align);
     for (const struct vm_area *v = find_vma(mm, from); v != NULL && v->start < from + bytes; v = v->next) {
-        from = v->end;
+        from = v->end > from ? align_up(v->end, align) : from;
     }
     return from <= ARCH_USER_END - bytes ? from : 0;
 }
@@ -179,24 +194,49 @@ static mm_status_t unmap_locked(struct mm_struct *mm, uint64_t start, uint64_t e
     return MM_OK;
 }
 
+static bool mmap_ok(const struct mm_struct *mm, uint64_t va, uint64_t bytes, unsigned flags, const struct address_space *file, uint64_t pgoff)
+{
+    bool pool = (flags & VM_HUGETLB) != 0, shared = (flags & VM_SHARED) != 0;
+
+    if (!range_ok(va, bytes) || (flags & ~(VM_ACCESS | VM_SHARED | VM_HUGETLB)) != 0 || (file == NULL && (shared || pgoff != 0))
+        || pgoff + bytes / FS_PAGE_BYTES < pgoff || (file != NULL && (file->hugetlb != pool || (file->ops != NULL && !shared)))) {
+        return false;
+    }
+    if (!pool) {
+        return true;
+    }
+    return mm->vm->hugetlb != NULL && (va | bytes | pgoff * FS_PAGE_BYTES) % HUGE_BYTES == 0 && (file != NULL) == shared
+           && (file == NULL || pgoff + bytes / FS_PAGE_BYTES <= hugetlb_file_pages(file));
+}
+
+/* Pages of the pool that a new mapping is promised: a shared one has the promises of its file. */
+static uint64_t promised(uint64_t bytes, unsigned flags)
+{
+    return (flags & (VM_HUGETLB | VM_SHARED)) == VM_HUGETLB ? bytes / HUGE_BYTES : 0;
+}
+
 mm_status_t vm_mmap(struct mm_struct *mm, uint64_t *va, uint64_t bytes, unsigned flags, struct address_space *file, uint64_t pgoff)
 {
+    uint64_t align = flags & VM_HUGETLB || (file == NULL && bytes >= HUGE_BYTES) ? HUGE_BYTES : FS_PAGE_BYTES;
     struct vm_area *v;
     mm_status_t status;
 
-    if (!range_ok(*va, bytes) || (flags & ~(VM_ACCESS | VM_SHARED)) != 0 || (file == NULL && ((flags & VM_SHARED) || pgoff != 0))
-        || pgoff + bytes / FS_PAGE_BYTES < pgoff || (file != NULL && file->ops != NULL && !(flags & VM_SHARED))) {
+    if (!mmap_ok(mm, *va, bytes, flags, file, pgoff)) {
         return MM_EINVAL;
     }
     flags |= file != NULL && file->ops != NULL ? VM_PFNMAP : 0;
+    if (promised(bytes, flags) != 0 && hugetlb_reserve(mm->vm, promised(bytes, flags)) != MM_OK) {
+        return MM_ENOMEM;
+    }
     v = kmem_cache_alloc(mm->vm->vma_cache, GFP_KERNEL);
     if (v == NULL) {
+        hugetlb_unreserve(mm->vm, promised(bytes, flags));
         return MM_ENOMEM;
     }
     write_lock(&mm->mmap_lock);
     if (*va == 0) {
-        *va = gap_from(mm, mm->map_hint, bytes);
-        *va = *va == 0 ? gap_from(mm, VM_MAP_BASE, bytes) : *va;
+        *va = gap_from(mm, mm->map_hint, bytes, align);
+        *va = *va == 0 ? gap_from(mm, VM_MAP_BASE, bytes, align) : *va;
         status = *va == 0 ? MM_ENOMEM : MM_OK;
     } else {
         status = unmap_locked(mm, *va, *va + bytes);
@@ -204,6 +244,7 @@ mm_status_t vm_mmap(struct mm_struct *mm, uint64_t *va, uint64_t bytes, unsigned
     if (status != MM_OK) {
         write_unlock(&mm->mmap_lock);
         kmem_cache_free(mm->vm->vma_cache, v);
+        hugetlb_unreserve(mm->vm, promised(bytes, flags));
         return status;
     }
     *v = (struct vm_area){ .mm = mm, .start = *va, .end = *va + bytes, .flags = flags, .file = file,
@@ -285,7 +326,7 @@ static void protect_range(struct vm_area *v)
 
         spin_lock(&v->mm->page_table_lock);
         if (pgtable_find(v->mm, va, &at)) {
-            for (uint64_t a = va; a < end; a += FS_PAGE_BYTES, at.slot++) {
+            for (uint64_t a = va; a < end; a += pte_pages(&at) * FS_PAGE_BYTES, at.slot++) {
                 protect_one(v, &at);
             }
             pte_flush(v->mm, va, (end - va) / FS_PAGE_BYTES);
@@ -340,8 +381,10 @@ static void lock_page_now(struct vm *vm, struct page *page)
 /* Pages that are mapped already. pre: mmap_lock */
 static void mark_pages(struct vm_area *v, uint64_t start, uint64_t end, bool lock)
 {
-    for (uint64_t va = start; va < end; va += FS_PAGE_BYTES) {
-        struct page *page = follow_page(v->mm, va);
+    uint64_t pages;
+
+    for (uint64_t va = start; va < end; va += pages * FS_PAGE_BYTES) {
+        struct page *page = follow_unit(v->mm, va, &pages);
 
         if (page != NULL) {
             if (lock) {
@@ -428,5 +471,25 @@ mm_status_t vm_set_range_policy(struct mm_struct *mm, uint64_t va, uint64_t byte
     merge_range(mm, va, va + bytes);
     write_unlock(&mm->mmap_lock);
     policy_ranges_free(mm->vm, spare);
+    return status;
+}
+
+/* ---- madvise ---- */
+
+mm_status_t vm_madvise(struct mm_struct *mm, uint64_t va, uint64_t bytes, enum vm_advice advice)
+{
+    uint32_t set = advice == MADV_HUGEPAGE ? VM_HUGEPAGE : VM_NOHUGEPAGE;
+    mm_status_t status;
+
+    if (!range_ok(va, bytes) || (advice != MADV_HUGEPAGE && advice != MADV_NOHUGEPAGE)) {
+        return MM_EINVAL;
+    }
+    write_lock(&mm->mmap_lock);
+    status = cut_out(mm, va, va + bytes);
+    for (struct vm_area *v = find_vma(mm, va); status == MM_OK && v != NULL && v->start < va + bytes; v = v->next) {
+        set_flags(v, (v->flags & ~(VM_HUGEPAGE | VM_NOHUGEPAGE)) | set);
+    }
+    merge_range(mm, va, va + bytes);
+    write_unlock(&mm->mmap_lock);
     return status;
 }

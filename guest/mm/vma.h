@@ -24,7 +24,10 @@ void mm_put(struct mm_struct *mm);
 /* ---- system calls (vma.c) ---- */
 
 /* Map bytes (a multiple of pages, not 0) with flags (VM_*): anonymous where file is NULL, else file from page pgoff on.
- * *va: where, replacing what is there; 0: anywhere, and *va tells. MM_EINVAL, MM_ENOMEM (nothing was changed, or only unmapped). */
+ * *va: where, replacing what is there; 0: anywhere, and *va tells. MM_EINVAL, MM_ENOMEM (nothing was changed, or only unmapped).
+ * VM_HUGETLB: pages of the pool, all of them promised here (a shared mapping: by hugetlb_file_create()), so a fault of the process that mapped it
+ * never lacks one; after a fork each copy is a page that the pool may not have (MM_ENOMEM). Address, size, pgoff and every later munmap, mprotect and
+ * mlock of a part are multiples of 2 MiB, else MM_EINVAL. Large anonymous mappings begin at a multiple of it, if nobody says where. */
 mm_status_t vm_mmap(struct mm_struct *mm, uint64_t *va, uint64_t bytes, unsigned flags, struct address_space *file, uint64_t pgoff) FS_MUST_CHECK;
 /* Unmap what is in [va, va + bytes), which may have holes. MM_EINVAL, MM_ENOMEM (a vma would have to be split): nothing was changed. */
 mm_status_t vm_munmap(struct mm_struct *mm, uint64_t va, uint64_t bytes) FS_MUST_CHECK;
@@ -39,6 +42,10 @@ mm_status_t vm_munlock(struct mm_struct *mm, uint64_t va, uint64_t bytes) FS_MUS
  * MM_EINVAL; MM_EFAULT: holes; MM_ENOMEM: nothing was changed. */
 struct mempolicy;
 mm_status_t vm_set_range_policy(struct mm_struct *mm, uint64_t va, uint64_t bytes, struct mempolicy *policy) FS_MUST_CHECK;
+
+/* What is wanted of transparent huge pages there from now on. MM_EINVAL: holes; MM_ENOMEM: a part may have it. */
+enum vm_advice { MADV_HUGEPAGE, MADV_NOHUGEPAGE };
+mm_status_t vm_madvise(struct mm_struct *mm, uint64_t va, uint64_t bytes, enum vm_advice advice) FS_MUST_CHECK;
 
 /* ---- inside (vma_tree.c, zap.c) ---- */
 

@@ -13,6 +13,7 @@
  * Layer: L3
  */
 #include "vma.h"
+#include "hugetlb.h"
 #include "pgtable.h"
 #include "rmap.h"
 #include "swap.h"
@@ -50,15 +51,16 @@ void put_mapping(struct vm *vm, struct page *page)
 /* Take entries of the table from va on; returns the address after the last one looked at. pre: page_table_lock */
 static uint64_t take_entries(struct vm_area *v, struct pte_ref at, uint64_t va, uint64_t end, struct batch *b)
 {
-    for (; va < end && b->count < BATCH; va += FS_PAGE_BYTES, at.slot++) {
+    for (; va < end && b->count < BATCH; va += pte_pages(&at) * FS_PAGE_BYTES, at.slot++) {
         uint64_t old;
 
+        ASSERT(!at.huge || (va % PTE_HUGE_BYTES == 0 && end - va >= PTE_HUGE_BYTES));
         if (pte_none(pte_read(&at))) {
             continue;
         }
         old = pte_exchange(&at, 0);
         if (pte_maps(old)) {
-            v->mm->rss--;
+            v->mm->rss -= pte_pages(&at);
             if (pte_present(old) && (old & ARCH_PTE_DIRTY)) {
                 rmap_page_dirty(mm_page(v->mm->vm->mm, pte_pfn(old)));          /* I1 */
             }
@@ -92,9 +94,27 @@ static void put_entries(struct vm_area *v, struct batch *b)
     b->count = 0;
 }
 
+/* Pages of the pool that were promised to this range and not taken yet: where there is no entry. */
+static uint64_t unused_promises(const struct vm_area *v, uint64_t start, uint64_t end)
+{
+    struct pte_ref at;
+    uint64_t n = 0;
+
+    if ((v->flags & (VM_HUGETLB | VM_SHARED | VM_NORESERVE)) != VM_HUGETLB) {
+        return 0;
+    }
+    spin_lock(&v->mm->page_table_lock);
+    for (uint64_t va = start; va < end; va += HUGE_BYTES) {
+        n += !pgtable_find(v->mm, va, &at) || !at.huge;
+    }
+    spin_unlock(&v->mm->page_table_lock);
+    return n;
+}
+
 void zap_range(struct vm_area *v, uint64_t start, uint64_t end)
 {
     struct batch b = { .count = 0 };
+    uint64_t unused = unused_promises(v, start, end);
 
     for (uint64_t va = start; va < end;) {
         uint64_t from = va, stop = pte_table_end(va) < end ? pte_table_end(va) : end;
@@ -111,5 +131,8 @@ void zap_range(struct vm_area *v, uint64_t start, uint64_t end)
         }
         spin_unlock(&v->mm->page_table_lock);
         put_entries(v, &b);
+    }
+    if (unused != 0) {
+        hugetlb_unreserve(v->mm->vm, unused);
     }
 }

@@ -162,6 +162,9 @@ struct migrate_ops {
     /* The same, and it may wait for locks of the page: for callers that hold none. NULL: as move. */
     mm_status_t (*move_wait)(void *ctx, struct page *from, struct page *to);
     void *ctx;
+    /* There is no target of its order: make units of order 0 of it that can be moved one by one. MM_OK: unit is the first of them. Else nothing has
+     * changed. The caller holds a reference, no lock. NULL: nobody can. */
+    mm_status_t (*split)(void *ctx, struct page *unit);
 };
 
 struct mm_hooks {

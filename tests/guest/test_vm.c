@@ -20,6 +20,7 @@
 
 static struct guest g;
 static struct world w;
+static uint64_t huge_counts[VM_COUNTERS];
 
 static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
 {
@@ -40,7 +41,7 @@ static const struct hotplug_ops hotplug = { .give = give, .take = take, .ctx = N
 /* Take four blocks away and bring them back. */
 static uint64_t offline_some(void)
 {
-    uint32_t last = RAM_PAGES / PAGEBLOCK_PAGES - 4;        /* movable pages live at the end */
+    uint32_t last = (uint32_t)(g.f.mm.end_pfn / PAGEBLOCK_PAGES) - 4;        /* movable pages live at the end */
     uint32_t block = rng_below(&w.r, 2) == 0 ? last : (uint32_t)rng_below(&w.r, last);
     struct hotplug_report out, back;
     mm_status_t status = memory_offline(&g.f.mm, block_pfn(block), block_pfn(block + 4), OFFLINE_RESIDUAL_OK, &hotplug, &out, NULL);
@@ -127,6 +128,99 @@ static void test_pressed(void **state)
     }
 }
 
+/* ---- huge pages ---- */
+
+/* Both kinds of machine: a leaf of level 2, and 512 entries. */
+static void run_huge(uint64_t seed, unsigned steps, bool leaf, bool pressed)
+{
+    uint64_t offlined = 0;
+
+    arch_hosted_set_leaf(leaf);
+    guest_init(&g, pressed ? 6 * PAGEBLOCK_PAGES : 2 * RAM_PAGES, 4, 16384);
+    thp_set_policy(&g.vm, seed % 2 == 0 ? THP_ALWAYS : THP_MADVISE);
+    if (!pressed) {
+        assert_int_equal(hugetlb_set_pool(&g.vm, 0, POOL_UNITS), POOL_UNITS);
+        hugetlb_set_overcommit(&g.vm, WORLD_PROCESSES * POOL_UNITS * 2);
+    }
+    world_init(&w, &g, seed, 0, 4, WORLD_FILES);
+    w.may_fail = true;                          /* a child's copy of a page of the pool may find none */
+    world_huge(&w, !pressed);
+    for (unsigned step = 0; step < steps; step++) {
+        world_step(&w);
+        if (step % 32 == 31) {
+            check_caches(&g, seed);
+        }
+        if (step % 128 == 127) {
+            (void)compact_all(&g.f.mm, TARGET_MOVABLE);
+            w.collapsed += khugepaged_scan(&g.vm, 2);
+            check_caches(&g, seed);
+        }
+        if (step % 512 == 511) {
+            world_check_all(&w);
+        }
+        if (step % 256 == 255 && !pressed) {
+            offlined += offline_some();
+            check_caches(&g, seed);
+        }
+    }
+    world_check_all(&w);
+    world_free(&w);
+    check_caches(&g, seed);
+    if (getenv("FRAMESHIFT_VERBOSE") != NULL) {
+        for (enum vm_counter c = 0; c < VM_COUNTERS; c++) {
+            print_message("%-18s %llu\n", vm_counter_name(c), (unsigned long long)vm_counter(&g.vm, c));
+        }
+        print_message("collapsed %llu refused %llu offlined %llu\n", (unsigned long long)w.collapsed, (unsigned long long)w.refused,
+                      (unsigned long long)offlined);
+    }
+    for (enum vm_counter c = 0; c < VM_COUNTERS; c++) {
+        huge_counts[c] += vm_counter(&g.vm, c);
+    }
+    guest_free(&g);
+    arch_hosted_set_leaf(true);
+}
+
+static void run_huge_seeds(bool leaf, bool pressed)
+{
+    static const enum vm_counter wanted[] = { VMC_thp_fault_alloc, VMC_thp_split, VMC_thp_collapse };
+    static const enum vm_counter room[] = { VMC_thp_cow, VMC_thp_migrate, VMC_thp_migrate_split, VMC_hugetlb_fault, VMC_hugetlb_cow, VMC_hugetlb_migrate };
+    static const enum vm_counter short_of[] = { VMC_thp_fault_fallback, VMC_thp_cow_fallback, VMC_thp_collapse_fail };
+    uint64_t seed = test_seed(1);
+
+    memset(huge_counts, 0, sizeof(huge_counts));
+    for (uint64_t s = seed; s < seed + 4; s++) {
+        run_huge(s, 1500, leaf, pressed);
+    }
+    for (size_t i = 0; i < FS_ARRAY_SIZE(wanted); i++) {
+        assert_true(huge_counts[wanted[i]] > 0);
+    }
+    for (size_t i = 0; i < FS_ARRAY_SIZE(room) && !pressed; i++) {
+        assert_true(huge_counts[room[i]] > 0);
+    }
+    for (size_t i = 0; i < FS_ARRAY_SIZE(short_of) && pressed; i++) {
+        assert_true(huge_counts[short_of[i]] > 0);
+    }
+}
+
+static void test_huge_leaf(void **state)
+{
+    (void)state;
+    run_huge_seeds(true, false);
+}
+
+static void test_huge_by_pages(void **state)
+{
+    (void)state;
+    run_huge_seeds(false, false);
+}
+
+static void test_huge_pressed(void **state)
+{
+    (void)state;
+    run_huge_seeds(true, true);
+    run_huge_seeds(false, true);
+}
+
 static void test_anonymous(void **state)
 {
     uint64_t seed = test_seed(1);
@@ -153,6 +247,9 @@ int main(void)
         cmocka_unit_test(test_anonymous),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_pressed),
+        cmocka_unit_test(test_huge_leaf),
+        cmocka_unit_test(test_huge_by_pages),
+        cmocka_unit_test(test_huge_pressed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,7 @@ static void poke(const struct pte_ref *r, uint64_t value)
 static void plant_pte(struct mm_struct *of, uint64_t va, uint64_t value, enum vm_fsck_fault fault)
 {
     struct pte_ref r = at(of, va);
-    uint64_t was = pte_read(&r);
+    uint64_t was = ((uint64_t *)arch_page_address(page_pfn(r.table)))[r.slot];     /* with the mark of a leaf */
 
     poke(&r, value);
     expect(fault);
@@ -324,6 +324,167 @@ static void test_pages(void **state)
     PLANT(child->swap_entries, 0, RSS);
 }
 
+/* ---- huge pages and the pool, on both kinds of machine ---- */
+
+#define THP_VA  0x40000000ull
+#define POOL_VA 0x50000000ull
+#define SHM_VA  0x60000000ull
+
+static struct hugetlb_file pool_file;
+
+static void huge_setup(bool leaf)
+{
+    uint64_t va = THP_VA;
+    unsigned char byte = 1;
+
+    arch_hosted_set_leaf(leaf);
+    guest_init(&g, 8192, 2, 64);
+    thp_set_policy(&g.vm, THP_ALWAYS);
+    assert_int_equal(hugetlb_set_pool(&g.vm, 0, 6), 6);
+    assert_int_equal(hugetlb_file_create(&g.vm, &pool_file, 2), MM_OK);
+    assert_int_equal(mm_create(&g.vm, &mm), MM_OK);
+    assert_int_equal(vm_mmap(mm, &va, 2 * HUGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
+    assert_int_equal(vm_user_write(mm, THP_VA, &byte, 1), MM_OK);
+    va = POOL_VA;
+    assert_int_equal(vm_mmap(mm, &va, 2 * HUGE_BYTES, VM_ACCESS | VM_HUGETLB, NULL, 0), MM_OK);
+    assert_int_equal(vm_user_write(mm, POOL_VA, &byte, 1), MM_OK);
+    va = SHM_VA;
+    assert_int_equal(vm_mmap(mm, &va, 2 * HUGE_BYTES, VM_ACCESS | VM_HUGETLB | VM_SHARED, &pool_file.as, 0), MM_OK);
+    assert_int_equal(vm_user_write(mm, SHM_VA, &byte, 1), MM_OK);
+    assert_int_equal(mm_fork(mm, &child), MM_OK);
+    expect_none();
+}
+
+static void huge_teardown(void)
+{
+    expect_none();
+    mm_put(mm);
+    mm_put(child);
+    hugetlb_file_destroy(&pool_file);
+    guest_free(&g);
+    arch_hosted_set_leaf(true);
+}
+
+static struct page *unit_at(struct mm_struct *of, uint64_t va)
+{
+    uint64_t pages;
+    struct page *p = follow_unit(of, va, &pages);
+
+    assert_true(p != NULL && pages == HUGE_PAGES);
+    page_put(&g.f.mm, p);
+    return p;
+}
+
+static void plant_pool(void)
+{
+    struct page *first = g.hugetlb.nodes[0].first, *pool = unit_at(mm, POOL_VA);
+
+    PLANT(g.hugetlb.nodes[0].nr, 5, POOL_COUNT);
+    PLANT(g.hugetlb.nodes[0].free, 5, POOL_COUNT);
+    PLANT(g.hugetlb.nodes[0].surplus, 7, POOL_COUNT);
+    PLANT(g.hugetlb.surplus, 1, POOL_COUNT);
+    PLANT(g.hugetlb.reserved, 1, POOL_RESERVED);
+    PLANT(pool_file.present, 0, POOL_RESERVED);
+    PLANT(first->private, 0, POOL_LIST);
+    PLANT(first->refs, 2, POOL_LIST);
+    PLANT(first->mapping, &pool_file.as, POOL_LIST);
+    PLANT(((struct page *)first->lru_next)->lru_prev, NULL, POOL_LIST);
+    page_clear_flags(pool, PG_HUGE);
+    expect(VM_FSCK_HUGE_POOL);
+    expect(VM_FSCK_POOL_COUNT);
+    page_set_flags(pool, PG_HUGE);
+    PLANT(find_vma(mm, THP_VA)->flags, VM_ACCESS | VM_HUGETLB, HUGE_POOL);
+    PLANT(find_vma(mm, POOL_VA)->flags, VM_ACCESS, HUGE_POOL);
+    PLANT(find_vma(mm, POOL_VA)->end, POOL_VA + HUGE_BYTES + PAGE, VMA_RANGE);
+    expect_none();
+}
+
+static void plant_unit(void)
+{
+    struct page *thp = unit_at(mm, THP_VA), *shm = unit_at(mm, SHM_VA);
+
+    PLANT(thp->mapcount, 1, MAPCOUNT);
+    PLANT(thp->refs, 1, PAGE_REFS);
+    PLANT(thp->index, thp->index + 1, PTE_RMAP);
+    PLANT(thp->mapping, NULL, PAGE_ANON);
+    PLANT(shm->mapcount, 2, MAPCOUNT);
+    PLANT(shm->refs, 1, PAGE_REFS);
+    PLANT(mm->rss, mm->rss - 1, RSS);
+    page_set_order(thp, 0);
+    expect(VM_FSCK_HUGE_PART);
+    page_set_order(thp, HUGE_ORDER);
+    page_set_flags(thp, PG_MLOCKED);
+    expect(VM_FSCK_PAGE_MLOCKED);
+    page_clear_flags(thp, PG_MLOCKED);
+    expect_none();
+}
+
+static void test_huge_leaf(void **state)
+{
+    struct pte_ref r;
+    uint64_t e;
+
+    (void)state;
+    huge_setup(true);
+    plant_pool();
+    plant_unit();
+    r = at(mm, THP_VA);
+    assert_true(r.huge && r.table->private == 2);
+    e = ((uint64_t *)arch_page_address(page_pfn(r.table)))[r.slot];
+    plant_pte(mm, THP_VA, e | ARCH_PTE_WRITE, VM_FSCK_PTE_COW);
+    PLANT(mm->leaves, 2, HUGE_COUNT);
+    PLANT(mm->deposits, 0, HUGE_DEPOSIT);
+    PLANT(mm->deposit, NULL, HUGE_DEPOSIT);
+    PLANT(mm->deposit->mapping, child, HUGE_DEPOSIT);
+    PLANT(mm->deposit->mapcount, 1, HUGE_DEPOSIT);
+    ((uint64_t *)arch_page_address(page_pfn(mm->deposit)))[3] = pte_soft_make(PTE_SWAP, 1, false);
+    expect(VM_FSCK_HUGE_DEPOSIT);
+    ((uint64_t *)arch_page_address(page_pfn(mm->deposit)))[3] = 0;
+    plant_pte(mm, THP_VA, pte_soft_make(PTE_SWAP, 1, false), VM_FSCK_HUGE_ENTRY);
+    plant_pte(mm, THP_VA, pte_soft_make(PTE_MIGRATION, 1, false), VM_FSCK_PTE_MIGRATION);
+    PLANT(find_vma(mm, THP_VA)->end, THP_VA + PAGE, HUGE_ENTRY);
+    huge_teardown();
+}
+
+static void test_huge_by_pages(void **state)
+{
+    struct pte_ref r, small;
+    uint64_t *entries, was;
+
+    (void)state;
+    huge_setup(false);
+    plant_pool();
+    plant_unit();
+    r = at(mm, THP_VA);
+    assert_true(r.huge && r.table->private == 1);
+    entries = arch_page_address(page_pfn(r.table));
+    was = entries[7];
+    entries[7] = 0;
+    expect(VM_FSCK_HUGE_ENTRY);
+    entries[7] = was | ARCH_PTE_WRITE;
+    expect(VM_FSCK_HUGE_ENTRY);
+    entries[7] = entries[8];
+    expect(VM_FSCK_HUGE_ENTRY);
+    entries[7] = was;
+    PLANT(r.table->lru_list, 0, HUGE_PART);
+    PLANT(find_vma(mm, THP_VA)->end, THP_VA + PAGE, HUGE_ENTRY);
+    PLANT(mm->leaves, 1, HUGE_COUNT);
+    /* A part of one where small pages are. */
+    {
+        unsigned char byte = 3;
+        uint64_t va = VA;
+
+        assert_int_equal(vm_mmap(mm, &va, PAGE, VM_ACCESS, NULL, 0), MM_OK);
+        assert_int_equal(vm_user_write(mm, VA, &byte, 1), MM_OK);
+        small = at(mm, VA);
+        was = pte_read(&small);
+        poke(&small, arch_pte_make(page_pfn(unit_at(mm, THP_VA)), ARCH_PTE_USER));
+        expect(VM_FSCK_HUGE_PART);
+        poke(&small, was);
+    }
+    huge_teardown();
+}
+
 static void test_every_fault_was_planted(void **state)
 {
     (void)state;
@@ -345,6 +506,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_entries, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+        cmocka_unit_test(test_huge_leaf),
+        cmocka_unit_test(test_huge_by_pages),
         cmocka_unit_test(test_every_fault_was_planted),
     };
 

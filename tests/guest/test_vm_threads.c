@@ -23,6 +23,7 @@
 
 #define RAM_PAGES   8192u
 #define PRESSED_PAGES 2048u
+#define HUGE_RAM_PAGES 24576u
 #define WORKERS     3u
 #define STEPS       3000u
 #define MOVED_LEAST 500u
@@ -38,6 +39,7 @@ static struct world worlds[WORKERS];
 static struct mm_struct *shared_mm;
 static _Atomic bool stop;
 static uint64_t ram_pages;              /* PRESSED_PAGES: the worlds want more than there is */
+static bool huge;                       /* huge pages too, and a background that makes them */
 static _Atomic uint64_t wrong, moved, stops;
 
 /* ---- the process that all share: 64 bytes of each page are each worker's own ---- */
@@ -87,7 +89,7 @@ static void *worker(void *argument)
     struct stripe stripe = { { 0 } };
 
     arch_hosted_cpu_online(me);
-    for (unsigned step = 0; step < STEPS || (step < STEPS * 50 && atomic_load(&moved) < MOVED_LEAST); step++) {
+    for (unsigned step = 0; step < (huge ? STEPS / 4 : STEPS) || (step < STEPS * 50 && atomic_load(&moved) < MOVED_LEAST); step++) {
         world_step(w);
         stripe_step(&stripe, me, SHARED_PAGES, &w->r);
         if (step % 300 == 299) {
@@ -132,6 +134,9 @@ static void *compactor(void *argument)
 
         arch_cpu_relax();                       /* where there is nothing to move nothing else lets the machine be stopped */
         atomic_fetch_add(&moved, compact_all(&g.f.mm, TARGET_MOVABLE).migrated_pages);
+        if (huge) {
+            (void)khugepaged_scan(&g.vm, 4);
+        }
         if (ram_pages == PRESSED_PAGES) {       /* the background of reclaim instead: there is no room to take memory away */
             (void)reclaim_background(&g.vm, &g.f.mm.zones[0]);
             continue;
@@ -149,9 +154,8 @@ static void *compactor(void *argument)
 static struct page *new_target(void *ctx, struct page *from, size_t i)
 {
     (void)ctx;
-    (void)from;
     (void)i;
-    return alloc_pages(&g.f.mm, GFP_HIGH_MOVABLE, 0);
+    return alloc_pages(&g.f.mm, page_order(from) != 0 ? GFP_TRANSHUGE : GFP_HIGH_MOVABLE, page_order(from));
 }
 
 static void stand_still(void *arg)
@@ -175,7 +179,7 @@ static void *migrator(void *argument)
         for (; n < 32 && pfn < ram_pages; pfn++) {
             struct page *p = mm_page(&g.f.mm, pfn_make(pfn));
 
-            if (page_state(p) == PAGE_USED && page_type(p) == MIGRATE_MOVABLE && page_order(p) == 0 && page_try_get(p)) {
+            if (page_state(p) == PAGE_USED && page_type(p) == MIGRATE_MOVABLE && (huge || page_order(p) == 0) && page_try_get(p)) {
                 items[n++] = (struct migrate_item){ .from = p };
             }
         }
@@ -208,7 +212,15 @@ static void run_threads(uint64_t seed, uint64_t ram)
     guest_init(&g, ram, WORKERS + 2, 8192);
     for (unsigned i = 0; i < WORKERS; i++) {
         world_init(&worlds[i], &g, seed + i, i, 1, WORLD_FILES);
-        worlds[i].may_fail = ram == PRESSED_PAGES;
+        worlds[i].may_fail = ram == PRESSED_PAGES || huge;
+    }
+    if (huge) {
+        thp_set_policy(&g.vm, seed % 2 == 0 ? THP_ALWAYS : THP_MADVISE);
+        assert_int_equal(hugetlb_set_pool(&g.vm, 0, WORKERS * POOL_UNITS), WORKERS * POOL_UNITS);
+        hugetlb_set_overcommit(&g.vm, WORKERS * POOL_UNITS * 2);
+        for (unsigned i = 0; i < WORKERS; i++) {
+            world_huge(&worlds[i], true);
+        }
     }
     assert_int_equal(mm_create(&g.vm, &shared_mm), MM_OK);
     assert_int_equal(vm_mmap(shared_mm, &va, SHARED_PAGES * (uint64_t)FS_PAGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
@@ -250,6 +262,18 @@ static void test_threads_pressed(void **state)
 {
     (void)state;
     run_threads(test_seed(600), PRESSED_PAGES);
+}
+
+/* Huge pages are made, cut, copied, moved and collapsed on all CPUs, on both kinds of machine. */
+static void test_threads_huge(void **state)
+{
+    (void)state;
+    huge = true;
+    run_threads(test_seed(700), HUGE_RAM_PAGES);
+    arch_hosted_set_leaf(false);
+    run_threads(test_seed(701), HUGE_RAM_PAGES);
+    arch_hosted_set_leaf(true);
+    huge = false;
 }
 
 /* ---- a few pages that everybody writes all the time, and that are moved all the time ---- */
@@ -346,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_threads_pressed),
+        cmocka_unit_test(test_threads_huge),
         cmocka_unit_test(test_hot_pages),
     };
 

@@ -21,9 +21,35 @@ static const unsigned char zeros[FS_PAGE_BYTES];
 /* The end of one table and the beginning of the next; one that shares nothing but the root; one in between. */
 static const uint64_t bases[WORLD_WINDOWS] = { 0x40000000ull - 40 * 4096, 0x7f0000000000ull, 0x40800000ull };
 
+#define THP_BASE  0x60000000ull
+#define POOL_BASE 0x80000000ull
+
 uint64_t world_va(uint32_t page)
 {
+    if (page >= POOL_FIRST) {
+        return POOL_BASE + (uint64_t)(page - POOL_FIRST) * FS_PAGE_BYTES;
+    }
+    if (page >= THP_FIRST) {
+        return THP_BASE - THP_EDGE * (uint64_t)FS_PAGE_BYTES + (uint64_t)(page - THP_FIRST) * FS_PAGE_BYTES;
+    }
     return bases[page / WINDOW_PAGES] + (uint64_t)(page % WINDOW_PAGES) * FS_PAGE_BYTES;
+}
+
+static uint32_t window_of(uint32_t page)
+{
+    return page >= POOL_FIRST ? WORLD_WINDOWS + 1 : page >= THP_FIRST ? WORLD_WINDOWS : page / WINDOW_PAGES;
+}
+
+static uint32_t all_pages(const struct world *w)
+{
+    return w->pool ? ALL_PAGES : w->huge ? POOL_FIRST : PROCESS_PAGES;
+}
+
+/* Half of the time in the small windows, which are few pages. */
+static uint32_t some_page(struct world *w)
+{
+    return w->huge && rng_below(&w->r, 2) == 0 ? THP_FIRST + (uint32_t)rng_below(&w->r, all_pages(w) - THP_FIRST)
+                                               : (uint32_t)rng_below(&w->r, PROCESS_PAGES);
 }
 
 /* ---- what a page's bytes should be ---- */
@@ -72,8 +98,24 @@ static struct world_process *some_process(struct world *w)
 
 struct range { uint32_t first, pages; };
 
+/* Of the window over huge pages: one of them, both, or anything. */
+static struct range some_huge_range(struct world *w, uint32_t most)
+{
+    uint32_t first = (uint32_t)rng_below(&w->r, THP_PAGES), n = 1 + (uint32_t)rng_below(&w->r, most * 4);
+
+    switch (rng_below(&w->r, 6)) {
+    case 0: return (struct range){ THP_FIRST, THP_PAGES };
+    case 1: return (struct range){ THP_FIRST + THP_EDGE, 2 * HUGE_PAGES };
+    case 2: return (struct range){ THP_FIRST + THP_EDGE + (uint32_t)rng_below(&w->r, 2) * HUGE_PAGES, HUGE_PAGES };
+    default: return (struct range){ THP_FIRST + first, first + n > THP_PAGES ? THP_PAGES - first : n };
+    }
+}
+
 static struct range some_range(struct world *w, uint32_t most)
 {
+    if (w->huge && rng_below(&w->r, 3) == 0) {
+        return some_huge_range(w, most);
+    }
     uint32_t window = (uint32_t)rng_below(&w->r, WORLD_WINDOWS) * WINDOW_PAGES, first = (uint32_t)rng_below(&w->r, WINDOW_PAGES);
     uint32_t n = 1 + (uint32_t)rng_below(&w->r, most);
 
@@ -96,7 +138,7 @@ static bool went(struct world *w, mm_status_t status)
 static void op_mmap(struct world *w, struct world_process *p)
 {
     struct range range = some_range(w, 40);
-    int file = w->files == 0 || rng_below(&w->r, 2) == 0 ? -1 : (int)rng_below(&w->r, w->files);
+    int file = w->files == 0 || range.pages > FILE_PAGES || rng_below(&w->r, 2) == 0 ? -1 : (int)rng_below(&w->r, w->files);
     bool shared = file >= 0 && rng_below(&w->r, 2) == 0;
     unsigned access = rng_below(&w->r, 8) == 0 ? (unsigned)rng_below(&w->r, 3) : VM_ACCESS;
     uint32_t index = file >= 0 ? (uint32_t)rng_below(&w->r, FILE_PAGES - range.pages + 1) : 0;
@@ -207,7 +249,7 @@ static uint64_t allowed(const struct world_process *p, uint32_t page, uint64_t o
         uint32_t i = page + (uint32_t)((offset + done) / FS_PAGE_BYTES);
         uint64_t part = FS_PAGE_BYTES - (offset + done) % FS_PAGE_BYTES;
 
-        if (i / WINDOW_PAGES != page / WINDOW_PAGES || i >= PROCESS_PAGES || !p->pages[i].mapped || (p->pages[i].access & access) == 0) {
+        if (i >= ALL_PAGES || window_of(i) != window_of(page) || !p->pages[i].mapped || (p->pages[i].access & access) == 0) {
             break;
         }
         done += part < n - done ? part : n - done;
@@ -215,11 +257,22 @@ static uint64_t allowed(const struct world_process *p, uint32_t page, uint64_t o
     return done;
 }
 
+/* A child's copy of a page of the pool can be refused for as long as the pool has none. */
+static bool pool_lacks(struct world *w, uint32_t page, mm_status_t status)
+{
+    return w->may_fail && page >= POOL_FIRST && status == MM_ENOMEM;
+}
+
 static void op_write(struct world *w, struct world_process *p)
 {
-    uint32_t page = (uint32_t)rng_below(&w->r, PROCESS_PAGES);
+    uint32_t page = some_page(w);
     uint64_t offset = rng_below(&w->r, FS_PAGE_BYTES), n = 1 + rng_below(&w->r, rng_below(&w->r, 4) == 0 ? 9000 : 64);
     unsigned char buf[9064];
+
+    if (page >= POOL_FIRST && (page - POOL_FIRST) % HUGE_PAGES + (offset + n) / FS_PAGE_BYTES >= HUGE_PAGES) {
+        n = 1;
+    }
+
     uint64_t through = allowed(p, page, offset, n, VM_WRITE), word = rng_next(&w->r);
     mm_status_t status;
 
@@ -230,6 +283,9 @@ static void op_write(struct world *w, struct world_process *p)
     if (w->may_fail && status == MM_ENOMEM) {   /* what came before the page that failed was written: do it once more */
         w->refused++;
         status = vm_user_write(p->mm, world_va(page) + offset, buf, n);
+    }
+    if (pool_lacks(w, page, status)) {
+        return;                                 /* all in one unit: nothing was written */
     }
     assert_int_equal(status, through == n ? MM_OK : MM_EINVAL);
     for (uint64_t i = 0; i < through; i++) {
@@ -247,6 +303,9 @@ static void check_page(struct world *w, struct world_process *p, uint32_t page)
         w->refused++;
         status = vm_user_read(p->mm, world_va(page), buf, FS_PAGE_BYTES);
     }
+    if (pool_lacks(w, page, status)) {
+        return;
+    }
     assert_int_equal(status, m->mapped && m->access != 0 ? MM_OK : MM_EINVAL);
     if (status == MM_OK && memcmp(buf, should_be(w, m), FS_PAGE_BYTES) != 0) {
         print_error("seed %llu: wrong bytes in page %u (%#llx) of process %ld\n", (unsigned long long)w->seed, page,
@@ -263,7 +322,7 @@ static void op_fork(struct world *w, struct world_process *p)
         return;
     }
     child->policy = p->policy;
-    for (uint32_t i = 0; i < PROCESS_PAGES; i++) {
+    for (uint32_t i = 0; i < ALL_PAGES; i++) {
         struct world_page *from = &p->pages[i], *to = &child->pages[i];
 
         *to = *from;
@@ -282,7 +341,7 @@ static void process_end(struct world_process *p)
     mm_put(p->mm);
     p->mm = NULL;
     p->policy = (struct world_policy){ MPOL_DEFAULT, 0 };
-    for (uint32_t i = 0; i < PROCESS_PAGES; i++) {
+    for (uint32_t i = 0; i < ALL_PAGES; i++) {
         forget(&p->pages[i]);
     }
 }
@@ -291,9 +350,21 @@ static struct page *new_target(void *ctx, struct page *from, size_t i)
 {
     struct world *w = ctx;
 
-    (void)from;
     (void)i;
+    if (page_order(from) != 0) {                /* half of the time the whole moves, if it can */
+        return !page_test(from, PG_HUGE) && rng_below(&w->r, 4) == 0 ? NULL : alloc_pages(&w->g->f.mm, GFP_TRANSHUGE, page_order(from));
+    }
     return alloc_pages(&w->g->f.mm, GFP_HIGH_MOVABLE, 0);
+}
+
+/* What is there, huge or not; only the model's own thread looks. */
+static struct page *some_unit(struct world *w)
+{
+    uint64_t pages;
+    struct mm_struct *mm = some_process(w)->mm;
+    uint64_t va = world_va(some_page(w));
+
+    return follow_unit(mm, va, &pages);         /* follow_page() would wait for our own references on what it is to split */
 }
 
 uint64_t world_migrate(struct world *w)
@@ -304,7 +375,7 @@ uint64_t world_migrate(struct world *w)
     mm_status_t status;
 
     for (size_t tries = 0; tries < 16; tries++) {
-        struct page *page = follow_page(some_process(w)->mm, world_va((uint32_t)rng_below(&w->r, PROCESS_PAGES)));
+        struct page *page = n < 4 || !w->huge ? follow_page(some_process(w)->mm, world_va(some_page(w))) : some_unit(w);
         bool twice = false;
 
         for (size_t i = 0; i < n; i++) {
@@ -364,13 +435,13 @@ static void drop_file_page(struct world *w, struct page *page)
 
 static void op_reclaim(struct world *w, struct world_process *p)
 {
-    struct page *page = follow_page(p->mm, world_va((uint32_t)rng_below(&w->r, PROCESS_PAGES)));
+    struct page *page = follow_page(p->mm, world_va(some_page(w)));
     bool mlocked = false;
 
     if (page == NULL) {
         return;
     }
-    if (rng_below(&w->r, 3) == 0) {             /* the real one */
+    if (page_test(page, PG_HUGE) || rng_below(&w->r, 3) == 0) {     /* the real one */
         page_put(&w->g->f.mm, page);
         w->reclaimed += reclaim_zone(&w->g->vm, &w->g->f.mm.zones[0], 1 + rng_below(&w->r, 40), GFP_KERNEL);
         return;
@@ -389,6 +460,119 @@ static void op_reclaim(struct world *w, struct world_process *p)
     page_put(&w->g->f.mm, page);
 }
 
+/* ---- huge pages ---- */
+
+static void op_madvise(struct world *w, struct world_process *p)
+{
+    struct range range = some_huge_range(w, 40);
+    mm_status_t status = vm_madvise(p->mm, world_va(range.first), range.pages * (uint64_t)FS_PAGE_BYTES,
+                                    rng_below(&w->r, 3) == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+
+    if (has_hole(p, range)) {
+        assert_int_equal(status, MM_EINVAL);
+    } else {
+        (void)went(w, status);
+    }
+}
+
+/* One huge page or two, mapped anew and wanted, and a part of it written, huge or one by one. */
+static void op_huge_map(struct world *w, struct world_process *p)
+{
+    uint32_t units = 1 + (uint32_t)rng_below(&w->r, 2), unit = units == 2 ? 0 : (uint32_t)rng_below(&w->r, 2);
+    struct range range = { THP_FIRST + THP_EDGE + unit * HUGE_PAGES, units * HUGE_PAGES };
+    uint64_t va = world_va(range.first), bytes = units * HUGE_BYTES;
+    bool small = rng_below(&w->r, 3) == 0;
+
+    if (!went(w, vm_mmap(p->mm, &va, bytes, VM_ACCESS, NULL, 0))) {
+        return;
+    }
+    for (uint32_t i = 0; i < range.pages; i++) {
+        forget(&p->pages[range.first + i]);
+        p->pages[range.first + i] = (struct world_page){ .mapped = true, .access = VM_ACCESS, .file = -1 };
+    }
+    (void)went(w, vm_madvise(p->mm, va, bytes, small ? MADV_NOHUGEPAGE : MADV_HUGEPAGE));
+    for (uint32_t i = 0; i < (small ? 2 * THP_COLLAPSE_PRESENT : 4); i++) {
+        uint32_t page = range.first + (uint32_t)rng_below(&w->r, range.pages);
+        unsigned char byte = (unsigned char)rng_next(&w->r);
+
+        if (went(w, vm_user_write(p->mm, world_va(page) + i, &byte, 1))) {
+            to_write(w, &p->pages[page])[i] = byte;
+        }
+    }
+    if (small) {
+        (void)went(w, vm_madvise(p->mm, va, bytes, MADV_HUGEPAGE));
+    }
+}
+
+static void op_collapse(struct world *w, struct world_process *p)
+{
+    mm_status_t status = thp_collapse(p->mm, THP_BASE + rng_below(&w->r, 2 * HUGE_BYTES));
+
+    assert_true(status == MM_OK || status == MM_EINVAL || status == MM_EAGAIN || status == MM_ENOMEM);
+    w->collapsed += status == MM_OK;
+}
+
+/* Map, protect or unmap units of the pool. */
+static void op_pool(struct world *w, struct world_process *p)
+{
+    uint32_t unit = (uint32_t)rng_below(&w->r, POOL_UNITS), units = 1 + (uint32_t)rng_below(&w->r, POOL_UNITS - unit);
+    struct range range = { POOL_FIRST + unit * HUGE_PAGES, units * HUGE_PAGES };
+    uint64_t va = world_va(range.first), bytes = units * HUGE_BYTES, what = rng_below(&w->r, 8);
+    bool shared = rng_below(&w->r, 2) == 0;
+    unsigned access = rng_below(&w->r, 2) == 0 ? VM_READ : VM_ACCESS;
+    mm_status_t status;
+
+    if (what < 4) {
+        uint32_t index = (uint32_t)rng_below(&w->r, POOL_UNITS - units + 1) * HUGE_PAGES;
+
+        if (went(w, vm_mmap(p->mm, &va, bytes, VM_ACCESS | VM_HUGETLB | (shared ? VM_SHARED : 0), shared ? &w->pool_file.as : NULL,
+                            shared ? index : 0))) {
+            for (uint32_t i = 0; i < range.pages; i++) {
+                forget(&p->pages[range.first + i]);
+                p->pages[range.first + i] = (struct world_page){ .mapped = true, .access = VM_ACCESS, .file = shared ? POOL_FILE : -1,
+                                                                 .index = index + i, .shared = shared };
+            }
+        }
+    } else if (what == 4) {
+        if (went(w, vm_munmap(p->mm, va, bytes))) {
+            for (uint32_t i = 0; i < range.pages; i++) {
+                forget(&p->pages[range.first + i]);
+            }
+        }
+    } else if (what == 5) {                     /* not whole units */
+        va += FS_PAGE_BYTES;
+        status = vm_munmap(p->mm, va, FS_PAGE_BYTES);
+        assert_int_equal(status, p->pages[range.first].mapped ? MM_EINVAL : MM_OK);
+        if (p->pages[range.first].mapped) {
+            assert_int_equal(vm_mprotect(p->mm, va, FS_PAGE_BYTES, access), MM_EINVAL);
+        }
+    } else {
+        status = vm_mprotect(p->mm, va, bytes, access);
+        if (has_hole(p, range)) {
+            assert_int_equal(status, MM_EINVAL);
+        } else if (went(w, status)) {
+            for (uint32_t i = 0; i < range.pages; i++) {
+                p->pages[range.first + i].access = access;
+            }
+        }
+    }
+}
+
+static void huge_step(struct world *w, struct world_process *p)
+{
+    uint64_t what = rng_below(&w->r, 12);
+
+    if (what < 2) {
+        op_madvise(w, p);
+    } else if (what < 5) {
+        op_huge_map(w, p);
+    } else if (what < 8) {
+        op_collapse(w, p);
+    } else if (w->pool) {
+        op_pool(w, p);
+    }
+}
+
 void world_step(struct world *w)
 {
     struct world_process *p = some_process(w);
@@ -396,6 +580,9 @@ void world_step(struct world *w)
 
     if (w->cpus > 1) {
         arch_hosted_set_cpu(w->first_cpu + (unsigned)rng_below(&w->r, w->cpus));
+    }
+    if (w->huge && rng_below(&w->r, 5) == 0) {
+        huge_step(w, p);
     }
     if (what < 9) {
         op_mmap(w, p);
@@ -410,7 +597,7 @@ void world_step(struct world *w)
     } else if (what < 60) {
         op_write(w, p);
     } else if (what < 90) {
-        check_page(w, p, (uint32_t)rng_below(&w->r, PROCESS_PAGES));
+        check_page(w, p, some_page(w));
     } else if (what < 93) {
         op_fork(w, p);
     } else if (what < 95) {
@@ -426,7 +613,7 @@ void world_step(struct world *w)
 
 void world_check(struct world *w, struct world_process *p)
 {
-    for (uint32_t i = 0; i < PROCESS_PAGES; i++) {
+    for (uint32_t i = 0; i < all_pages(w); i++) {
         check_page(w, p, i);
     }
 }
@@ -475,7 +662,7 @@ void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_
         file_init(w, f);
     }
     for (unsigned i = 0; i < WORLD_PROCESSES; i++) {
-        for (uint32_t k = 0; k < PROCESS_PAGES; k++) {
+        for (uint32_t k = 0; k < ALL_PAGES; k++) {
             w->processes[i].pages[k].file = -1;
         }
     }
@@ -489,10 +676,25 @@ void world_end(struct world *w, unsigned process)
     }
 }
 
+void world_huge(struct world *w, bool pool)
+{
+    w->huge = true;
+    w->pool = pool;
+    if (pool) {
+        w->file_bytes[POOL_FILE] = calloc(POOL_PAGES, FS_PAGE_BYTES);
+        assert_non_null(w->file_bytes[POOL_FILE]);
+        assert_int_equal(hugetlb_file_create(&w->g->vm, &w->pool_file, POOL_UNITS), MM_OK);
+    }
+}
+
 void world_free(struct world *w)
 {
     for (unsigned i = 0; i < WORLD_PROCESSES; i++) {
         world_end(w, i);
+    }
+    if (w->pool) {
+        hugetlb_file_destroy(&w->pool_file);
+        free(w->file_bytes[POOL_FILE]);
     }
     for (unsigned f = 0; f < w->files; f++) {
         if (w->as[f].backing != NULL) {         /* every write has reached the store */

@@ -16,6 +16,7 @@
 #include "pagecache.h"
 #include "rmap.h"
 #include "swap.h"
+#include "thp.h"
 #include "vm_fsck.h"
 #include "vma.h"
 
@@ -50,6 +51,16 @@ extern const struct backing_ops store_ops;
 #define PROCESS_PAGES   (WORLD_WINDOWS * WINDOW_PAGES)
 #define WORLD_FILES     3u              /* the last one is shared memory */
 #define FILE_PAGES      64u
+/* With world.huge two windows more: one over two whole huge pages and a bit on each side, in which everything happens as in the others; and one of two
+ * units of the pool, which is mapped by units. */
+#define THP_EDGE        16u
+#define THP_PAGES       (2 * HUGE_PAGES + 2 * THP_EDGE)
+#define POOL_UNITS      2u
+#define POOL_PAGES      (POOL_UNITS * HUGE_PAGES)
+#define THP_FIRST       PROCESS_PAGES
+#define POOL_FIRST      (THP_FIRST + THP_PAGES)
+#define ALL_PAGES       (POOL_FIRST + POOL_PAGES)
+#define POOL_FILE       ((int)WORLD_FILES)      /* memory of the pool that processes share */
 
 struct world_policy { enum mpol_mode mode; nodemask_t nodes; };
 
@@ -66,7 +77,7 @@ struct world_page {
 struct world_process {
     struct mm_struct *mm;               /* NULL: none */
     struct world_policy policy;
-    struct world_page pages[PROCESS_PAGES];
+    struct world_page pages[ALL_PAGES];
 };
 
 struct world {
@@ -78,7 +89,11 @@ struct world {
     unsigned files;                     /* 0: anonymous memory only */
     struct address_space as[WORLD_FILES];
     struct store stores[WORLD_FILES];
-    unsigned char *file_bytes[WORLD_FILES];     /* as they should be */
+    unsigned char *file_bytes[WORLD_FILES + 1]; /* as they should be */
+    bool huge;
+    bool pool;                          /* with huge: the pool's window is used */
+    struct hugetlb_file pool_file;
+    uint64_t collapsed;
     bool may_fail;                      /* MM_ENOMEM is an answer (allocations fail on purpose) */
     uint64_t refused;                   /* how often it was given */
     struct world_policy file_policy[WORLD_FILES][FILE_PAGES];
@@ -90,6 +105,8 @@ struct world {
 void world_init(struct world *w, struct guest *g, uint64_t seed, unsigned first_cpu, unsigned cpus, unsigned files);
 /* One process ends, if there is one. */
 void world_end(struct world *w, unsigned process);
+/* Huge pages too from now on; pool: of the pool too, which has what the shared file is promised. Before the first step. */
+void world_huge(struct world *w, bool pool);
 /* Every process ends, files go. */
 void world_free(struct world *w);
 /* One random operation on both sides. */

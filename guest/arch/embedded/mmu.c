@@ -305,6 +305,54 @@ uint64_t arch_pte_exchange(pfn_t table, uint32_t slot, uint64_t value)
     return old;
 }
 
+/* All of them, in as many calls as it takes. */
+static void update_all_surely(struct guest_machine *g, const struct mmu_update *list, uint32_t count)
+{
+    uint32_t at = 0;
+
+    for (unsigned i = 0; i < GUEST_RETRIES && at < count; i++) {
+        uint32_t done = update(g, list + at, count - at);
+
+        at += done;
+        i = done > 0 ? 0 : i;
+    }
+    ASSERT_CMP(at, ==, count);
+}
+
+void arch_pte_exchange_run(pfn_t table, uint32_t slot, uint32_t count, const uint64_t *values, uint64_t *old)
+{
+    struct guest_machine *g = guest_this_cpu()->machine;
+
+    for (uint32_t at = 0; at < count;) {
+        struct mmu_update off[WRITE_BATCH], on[WRITE_BATCH];
+        uint32_t n = count - at < WRITE_BATCH ? count - at : WRITE_BATCH, offs = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+            old[at + i] = *(volatile const uint64_t *)&guest_table(g, table)[slot + at + i];
+            ASSERT(takes_away(old[at + i], values[at + i]));
+            if (old[at + i] & ARCH_PTE_PRESENT) {
+                off[offs++] = update_of(table, slot + at + i, 0, MMU_PT_UPDATE_PRESERVE_AD);
+            }
+            on[i] = update_of(table, slot + at + i, values[at + i], MMU_NORMAL_PT_UPDATE);
+        }
+        update_all_surely(g, off, offs);                                    /* I2 */
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t ad = *(volatile const uint64_t *)&guest_table(g, table)[slot + at + i] & (ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY);
+
+            if (old[at + i] & ARCH_PTE_PRESENT) {
+                old[at + i] = (old[at + i] & ~(ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY)) | ad;
+            }
+        }
+        update_all_surely(g, on, n);
+        at += n;
+    }
+}
+
+bool arch_huge_leaf(void)
+{
+    return false;                               /* the machine refuses PSE in level 2 (hv/embedded/table.c), as Xen does */
+}
+
 /* ---- TLBs, user memory ---- */
 
 void arch_tlb_flush(pfn_t root, uint64_t va, uint64_t pages)

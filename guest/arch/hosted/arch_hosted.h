@@ -9,7 +9,7 @@
 
 #include "../arch.h"
 
-#define HOSTED_MFN_OFFSET 0x123450u
+#define HOSTED_MFN_OFFSET 0x123400u             /* whole huge pages, so that a leaf is aligned */
 
 /* The calling thread is this CPU from now on (0 until then). pre: cpu < ARCH_CPUS_MAX */
 void arch_hosted_set_cpu(unsigned cpu);
@@ -20,6 +20,9 @@ void arch_hosted_cpu_offline(void);
 /* Page contents: pfn n is at base + n * FS_PAGE_BYTES for n < pages. NULL: metadata only. Before any thread starts;
  * forgets every page table and TLB. */
 void arch_hosted_set_memory(void *base, uint64_t pages);
+
+/* What arch_huge_leaf() says (true until then). Before anybody maps anything. */
+void arch_hosted_set_leaf(bool leaf);
 
 /* ---- for tests: a machine on which mistakes can be made ---- */
 

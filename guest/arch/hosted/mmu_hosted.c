@@ -7,7 +7,11 @@
  *   I2  a CPU's lock is held during its user access: a flush that has got the lock comes after the whole access.
  *   I3  a user address never reaches a page table: the walk refuses, for a mapping of one is a mistake of the core.
  *   I4  what a TLB holds is used without looking at the tables again, but to set a D bit that it has not seen set.
+ *   I5  a leaf of level 2 is aligned, and none of its 512 frames is a page table; a TLB keeps it as the small pages that were asked for, as
+ *       hardware may.
  * Lock order: a CPU's lock is the last.
+ *   I5  a leaf of level 2 is aligned, and none of its 512 frames is a page table; a TLB keeps it as the small pages that were asked for, as
+ *       hardware may.
  * Why: entries are tagged by root and survive a switch, and one cache holds the last level's tables, so what was forgotten
  *   to be flushed stays usable as long as on the least forgiving hardware, and shows as wrong data.
  * Cost: a hit is one comparison and a copy; a flush takes every CPU's lock that has ever had a root.
@@ -41,6 +45,7 @@ struct cpu {
 
 static struct cpu cpus[ARCH_CPUS_MAX];
 static _Atomic uint8_t *levels;                 /* [pages] */
+static bool leaf_allowed = true;
 static _Atomic uint64_t drop_flushes, fail_nth, flush_count, write_count, exchange_count, table_count;
 
 static void cpu_lock(struct cpu *c)
@@ -168,8 +173,25 @@ static void check_update(pfn_t table, uint64_t value)
     if (value & ARCH_PTE_PRESENT) {
         to = arch_pte_pfn(value);
         ASSERT(!pfn_is_none(to));
+        if (value & ARCH_PTE_LEAF) {                /* I5 */
+            ASSERT(leaf_allowed && level == 2 && (value & ARCH_PTE_FRAME) % (FS_PAGE_BYTES * (uint64_t)ARCH_PT_SLOTS) == 0);
+            for (uint32_t i = 0; i < ARCH_PT_SLOTS; i++) {
+                ASSERT_CMP(arch_hosted_table_level(pfn_make(to.n + i)), ==, 0);
+            }
+            return;
+        }
         ASSERT_CMP(arch_hosted_table_level(to), ==, level - 1);
     }
+}
+
+void arch_hosted_set_leaf(bool leaf)
+{
+    leaf_allowed = leaf;
+}
+
+bool arch_huge_leaf(void)
+{
+    return leaf_allowed;
 }
 
 int arch_pte_write(const struct arch_pte_update *u, size_t count)
@@ -198,6 +220,13 @@ uint64_t arch_pte_exchange(pfn_t table, uint32_t slot, uint64_t value)
     ASSERT(takes_away(old, value));
     atomic_fetch_add_explicit(&exchange_count, 1, memory_order_relaxed);
     return old;
+}
+
+void arch_pte_exchange_run(pfn_t table, uint32_t slot, uint32_t count, const uint64_t *values, uint64_t *old)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        old[i] = arch_pte_exchange(table, slot + i, values[i]);
+    }
 }
 
 /* ---- TLB ---- */
@@ -281,21 +310,27 @@ static uint32_t slot_of(uint64_t va, unsigned level)
     return (uint32_t)(va >> (FS_PAGE_SHIFT + 9 * (level - 1))) % ARCH_PT_SLOTS;
 }
 
-/* The last level's table for va, and whether the way to it is writable; PFN_NONE: there is none. */
-static pfn_t walk_tables(struct cpu *c, uint64_t va, bool *write)
+/* The table with the entry that maps va, its level (2: a leaf) and whether the way to it is writable; PFN_NONE: there is none. */
+static pfn_t walk_tables(struct cpu *c, uint64_t va, bool *write, unsigned *at_level)
 {
     struct walk_entry *w = walk_slot(c, c->root.n, va >> 21);
     pfn_t table = c->root;
 
     if (w->valid && w->root == c->root.n && w->region == va >> 21) {
         *write = w->write;
+        *at_level = 1;
         return w->table;
     }
     *write = true;
+    *at_level = 1;
     for (unsigned level = ARCH_PT_LEVELS; level > 1; level--) {
         pte_t *e = entry(table, slot_of(va, level));
         uint64_t v = atomic_load_explicit(e, memory_order_acquire);
 
+        if (level == 2 && (v & ARCH_PTE_PRESENT) && (v & ARCH_PTE_LEAF)) {
+            *at_level = 2;
+            return table;
+        }
         do {
             if ((v & (ARCH_PTE_PRESENT | ARCH_PTE_USER)) != (ARCH_PTE_PRESENT | ARCH_PTE_USER)) {
                 return PFN_NONE;
@@ -314,7 +349,8 @@ static bool walk(struct cpu *c, uint64_t va, bool write, struct tlb_entry *t)
     uint64_t want = ARCH_PTE_PRESENT | ARCH_PTE_USER | (write ? ARCH_PTE_WRITE : 0);
     uint64_t set = ARCH_PTE_ACCESSED | (write ? ARCH_PTE_DIRTY : 0), v;
     bool way_writes;
-    pfn_t table = walk_tables(c, va, &way_writes);
+    unsigned level;
+    pfn_t table = walk_tables(c, va, &way_writes, &level), pfn;
     pte_t *e;
 
     c->walks++;
@@ -322,14 +358,16 @@ static bool walk(struct cpu *c, uint64_t va, bool write, struct tlb_entry *t)
     if (pfn_is_none(table) || (write && !way_writes)) {
         return false;
     }
-    e = entry(table, slot_of(va, 1));
+    e = entry(table, slot_of(va, level));
     v = atomic_load_explicit(e, memory_order_acquire);
     do {
-        if ((v & want) != want) {
-            return false;
+        if ((v & want) != want || (level == 2) != ((v & ARCH_PTE_LEAF) != 0)) {
+            return false;                           /* (a leaf that has just become a table: the access faults once more) */
         }
     } while ((v & set) != set && !atomic_compare_exchange_weak(e, &v, v | set));     /* I1 */
-    *t = (struct tlb_entry){ .root = c->root.n, .page = va >> FS_PAGE_SHIFT, .pfn = arch_pte_pfn(v), .valid = true,
+    pfn = arch_pte_pfn(v);
+    pfn.n += level == 2 ? slot_of(va, 1) : 0;
+    *t = (struct tlb_entry){ .root = c->root.n, .page = va >> FS_PAGE_SHIFT, .pfn = pfn, .valid = true,
                              .write = way_writes && (v & ARCH_PTE_WRITE), .dirty = write || (v & ARCH_PTE_DIRTY) };
     ASSERT(!pfn_is_none(t->pfn));
     ASSERT_CMP(arch_hosted_table_level(t->pfn), ==, 0);      /* I3 */

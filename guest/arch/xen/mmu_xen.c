@@ -118,6 +118,26 @@ uint64_t arch_pte_exchange(pfn_t table, uint32_t slot, uint64_t value)
     return old;
 }
 
+void arch_pte_exchange_run(pfn_t table, uint32_t slot, uint32_t count, const uint64_t *values, uint64_t *old)
+{
+    for (uint32_t at = 0; at < count;) {
+        struct mmu_update batch[BATCH];
+        uint32_t n = count - at < BATCH ? count - at : BATCH, done = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+            old[at + i] = *(volatile uint64_t *)entry_at(table, slot + at + i);     /* I2 */
+            batch[i] = update_of(table, slot + at + i, values[at + i]);
+        }
+        ASSERT_CMP(hv_mmu_update(batch, n, &done), ==, 0);
+        at += n;
+    }
+}
+
+bool arch_huge_leaf(void)
+{
+    return false;                                   /* Xen checks entries of level 2 against what a PV guest may: no PSE */
+}
+
 void arch_tlb_flush(pfn_t root, uint64_t va, uint64_t pages)
 {
     (void)va;
