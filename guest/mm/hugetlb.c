@@ -531,6 +531,20 @@ void hugetlb_file_destroy(struct hugetlb_file *f)
     page_put(vm->mm, f->slots);
 }
 
+/* A page that has just taken another one's place has its contents when its lock is free; false: it is gone again. */
+static bool arrived(const struct address_space *as, struct page *p)
+{
+    bool good;
+
+    if (page_test(p, PG_UPTODATE)) {
+        return true;
+    }
+    page_lock(p);
+    good = p->mapping == as && page_test(p, PG_UPTODATE);
+    page_unlock(p);
+    return good;
+}
+
 mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct page **out)
 {
     struct hugetlb_file *f = as->backing_ctx;
@@ -561,9 +575,14 @@ mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct pa
         if (p != NULL) {
             if (fresh != NULL) {                /* somebody else was faster */
                 hugetlb_put_back(as->vm, fresh, true);
+                fresh = NULL;
             }
-            *out = p;
-            return MM_OK;
+            if (arrived(as, p)) {
+                *out = p;
+                return MM_OK;
+            }
+            page_put(as->vm->mm, p);
+            continue;
         }
         fresh = hugetlb_alloc(as->vm, true);
         for (uint64_t i = 0; i < HUGE_PAGES; i++) {
