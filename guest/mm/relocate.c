@@ -275,6 +275,24 @@ static void add_up(const struct relocate_entry *list, size_t count, struct reloc
     }
 }
 
+/* Entry i is of the unit of head: it and the others of the list that are. */
+static void move_unit(struct relocate *r, struct relocate_entry *list, size_t count, size_t i, struct page *head, bool verify,
+                      struct relocate_counts *out)
+{
+    size_t of[ARCH_MOVES_MAX], n = 0, first = i;
+
+    for (; i < count && n < ARCH_MOVES_MAX; i++) {
+        if (list[i].status == FS_ABI_ENTRY_NONE && (list[i].pfn.n & ~(uint64_t)(PAGEBLOCK_PAGES - 1)) == head->pfn) {
+            of[n++] = i;
+        }
+    }
+    if (n > 0) {
+        relocate_unit(r, list, of, n, head, verify, &out->value[FS_ABI_MOVED_VERIFIED]);
+    } else {
+        list[first].status = FS_ABI_ENTRY_BUSY;         /* a unit of another size */
+    }
+}
+
 void relocate_pages(struct relocate *r, struct relocate_entry *list, size_t count, bool verify, struct relocate_counts *out)
 {
     struct page *p;
@@ -294,7 +312,9 @@ void relocate_pages(struct relocate *r, struct relocate_entry *list, size_t coun
     for (size_t i = 0; i < count; i++) {
         enum kind kind = list[i].status == FS_ABI_ENTRY_NONE ? page_kind(r->mm, list[i].pfn, &p) : KIND_KERNEL;
 
-        if (kind == KIND_USER) {
+        if (kind == KIND_USER && page_order(p) != 0) {
+            move_unit(r, list, count, i, p, verify, out);
+        } else if (kind == KIND_USER) {
             list[i].status = relocate_user(r, &list[i], p, verify, &out->value[FS_ABI_MOVED_VERIFIED]);
         } else if (kind == KIND_NONE) {
             list[i].status = FS_ABI_ENTRY_BAD;

@@ -37,6 +37,8 @@ uint64_t relocate_stop_ns(const struct relocate *r, unsigned thousandths);
 bool relocate_is_user(const struct page *p);
 /* Move one such page while everything runs. The answer. */
 uint32_t relocate_user(struct relocate *r, const struct relocate_entry *e, struct page *p, bool verify, uint64_t *verified);
+/* The same for parts of one huge page: the entries list[of[0 .. n)], all of head's unit. pre: n <= ARCH_MOVES_MAX */
+void relocate_unit(struct relocate *r, struct relocate_entry *list, const size_t *of, size_t n, struct page *head, bool verify, uint64_t *verified);
 /* Where a page table of a process is linked; false: nobody knows it (it is being made or unmade). pre: the machine is stopped */
 bool relocate_table_place(struct relocate *r, const struct page *p, struct arch_table_place *at);
 

@@ -12,6 +12,7 @@
  * Lock order: page lock; then tree_lock or swap.lock over arch_frames_move(), which has no safepoint.
  * Why as migration does it: entries that wait, an exact count of references, a copy; only the struct page stays the same one, so
  *   LRU lists, caches and counts do not change at all.
+ *   A huge page is unmapped once for all of its parts that are asked for together.
  * Cost: an exchange, a flush and a write for each entry; one copy; three updates of the machine.
  */
 #include "relocate.h"
@@ -19,6 +20,8 @@
 #include "pgtable.h"
 #include "rmap.h"
 #include "swap.h"
+#include "thp.h"
+#include "frameshift/assert.h"
 
 #define LOCK_TRIES 64u
 
@@ -43,6 +46,9 @@ static bool lock_page(struct page *p)
 static struct spinlock *cache_lock(struct relocate *r, const struct page *p, int32_t *refs)
 {
     *refs = 2;                                  /* the cache's and ours */
+    if (hugetlb_page_free(p)) {
+        return &r->vm->hugetlb->lock;
+    }
     if (!page_test(p, PG_ANON)) {
         return &((struct address_space *)p->mapping)->tree_lock;
     }
@@ -103,6 +109,62 @@ uint32_t relocate_user(struct relocate *r, const struct relocate_entry *e, struc
     }
     page_put(r->mm, p);
     return status;
+}
+
+/* ---- huge pages ---- */
+
+/* Switch the frames of those parts that are asked for. pre: locked, a reference is held, nothing maps it */
+static void switch_parts(struct relocate *r, struct relocate_entry *list, const size_t *of, size_t n, const struct page *head, bool verify,
+                         uint64_t *verified)
+{
+    struct arch_frame_move moves[ARCH_MOVES_MAX];
+    int32_t refs;
+    struct spinlock *lock = cache_lock(r, head, &refs);
+
+    if (lock != NULL) {
+        spin_lock(lock);
+    }
+    if (page_refs(head) == refs && (head->mapping != NULL || hugetlb_page_free(head))) {       /* I1 */
+        for (size_t i = 0; i < n; i++) {
+            const struct relocate_entry *e = &list[of[i]];
+
+            moves[i] = (struct arch_frame_move){ .pfn = e->pfn, .from = e->from, .to = e->to, .copy = true };
+        }
+        (void)arch_frames_move(moves, n, verify, verified);
+        for (size_t i = 0; i < n; i++) {
+            list[of[i]].status = moves[i].done ? FS_ABI_ENTRY_USER : FS_ABI_ENTRY_REFUSED;
+        }
+    }
+    if (lock != NULL) {
+        spin_unlock(lock);
+    }
+}
+
+void relocate_unit(struct relocate *r, struct relocate_entry *list, const size_t *of, size_t n, struct page *head, bool verify, uint64_t *verified)
+{
+    uint32_t answer = page_test(head, PG_DMA) ? FS_ABI_ENTRY_DMA : FS_ABI_ENTRY_BUSY;
+
+    ASSERT_CMP(n, <=, ARCH_MOVES_MAX);
+    for (size_t i = 0; i < n; i++) {
+        list[of[i]].status = answer;
+    }
+    if (r->vm == NULL || answer == FS_ABI_ENTRY_DMA || !page_try_get(head)) {
+        return;
+    }
+    if (lock_page(head)) {
+        bool mine = page_order(head) == HUGE_ORDER && !page_test(head, PG_PINNED | PG_DMA) && relocate_is_user(head);
+
+        if (mine && head->mapping != NULL) {
+            if (try_to_unmap(r->vm, head, UNMAP_MIGRATION) == MM_OK) {
+                switch_parts(r, list, of, n, head, verify, verified);
+            }
+            remove_migration_ptes(r->vm, head, head);   /* I2 */
+        } else if (mine && hugetlb_page_free(head)) {
+            switch_parts(r, list, of, n, head, verify, verified);
+        }
+        page_unlock(head);
+    }
+    page_put(r->mm, head);
 }
 
 /* ---- page tables ---- */

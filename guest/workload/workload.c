@@ -25,6 +25,7 @@ static const struct workload_ops *const ops_of[WORKLOAD_KINDS] = {
     [WORKLOAD_ANON] = &workload_user_ops, [WORKLOAD_FORK] = &workload_user_ops, [WORKLOAD_SHM] = &workload_user_ops,
     [WORKLOAD_MLOCK] = &workload_user_ops, [WORKLOAD_FILE] = &workload_file_ops, [WORKLOAD_SLAB] = &workload_slab_ops,
     [WORKLOAD_HUGE] = &workload_unit_ops, [WORKLOAD_DMA] = &workload_unit_ops, [WORKLOAD_POLICY] = &workload_policy_ops,
+    [WORKLOAD_THP] = &workload_huge_ops, [WORKLOAD_POOL] = &workload_huge_ops,
 };
 
 const char *workload_name(enum workload_kind kind)

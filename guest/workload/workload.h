@@ -18,9 +18,11 @@
     X(SHM,   "shared memory in two processes")                                       \
     X(MLOCK, "mlocked memory")                                                       \
     X(SLAB,  "slab objects that point at each other")                                \
-    X(HUGE,  "huge pages")                                                           \
+    X(HUGE,  "huge pages of the kernel's own")                                                           \
     X(DMA,   "buffers that a device writes to, and user pages pinned for one")       \
-    X(POLICY, "memory policies: pages by node, moved by range and one by one, and a device's memory")
+    X(POLICY, "memory policies: pages by node, moved by range and one by one, and a device's memory")  \
+    X(THP,   "memory that wants transparent huge pages, forked, cut and collapsed")   \
+    X(POOL,  "huge pages of the pool, reserved and forked")
 
 enum workload_kind {
 #define X(name, text) WORKLOAD_##name,

@@ -12,6 +12,7 @@
 #include "../mm/mempolicy.h"
 #include "../mm/pagecache.h"
 #include "../mm/slab.h"
+#include "../mm/thp.h"
 #include "../mm/vma.h"
 
 void *memset(void *to, int c, size_t bytes);
@@ -114,6 +115,14 @@ struct policy_task {                /* POLICY */
     bool made;
 };
 
+struct huge_task {                  /* THP, POOL */
+    struct mm_struct *mm[2];        /* the second one is the child, or NULL */
+    struct versions expected[2];
+    uint64_t va;
+    uint32_t units;
+    uint64_t gained;                /* POOL: by how much it made the pool larger */
+};
+
 struct workload_task {
     struct workload *w;
     uint32_t number, pages, cursor; /* cursor: what is verified next */
@@ -127,6 +136,7 @@ struct workload_task {
         struct slab_task slab;
         struct unit_task unit;
         struct policy_task policy;
+        struct huge_task huge;
     } u;
     unsigned char line[LINE_BYTES], should[LINE_BYTES];
 };
@@ -140,7 +150,7 @@ struct workload_ops {
 };
 /* Of a task of kind DMA. */
 uint32_t unit_device_pages(const struct workload_task *t, pfn_t *list, uint32_t max);
-extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops;
+extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops, workload_huge_ops;
 
 void units_restored(struct unit_task *u);               /* task_unit.c: other frames are under the units */
 

@@ -149,6 +149,7 @@ static void test_one_cpu(void **state)
     /* It was no walk in the park: swap, migration and write-back all had their part. */
     assert_true(lru_counter(&g.lru, LC_pswpin) > 100 && lru_counter(&g.lru, LC_pgpgout) > 100);
     assert_true(vm_counter(&g.vm, VMC_migrate_success) > 1000 && vm_counter(&g.vm, VMC_fault_cow) > 100);
+    assert_true(vm_counter(&g.vm, VMC_thp_fault_alloc) > 0 && vm_counter(&g.vm, VMC_thp_split) > 0 && vm_counter(&g.vm, VMC_hugetlb_fault) > 0);
 }
 
 /* The same seed does the same. */

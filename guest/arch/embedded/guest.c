@@ -51,7 +51,8 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
     g->lru = guest_boot_alloc(m, sizeof(*g->lru), 64);
     g->pagecache = guest_boot_alloc(m, sizeof(*g->pagecache), 64);
     g->swap = guest_boot_alloc(m, sizeof(*g->swap), 64);
-    if (g->mm == NULL || g->coop == NULL || g->vm == NULL || g->lru == NULL || g->pagecache == NULL || g->swap == NULL ||
+    g->hugetlb = guest_boot_alloc(m, sizeof(*g->hugetlb), 64);
+    if (g->mm == NULL || g->coop == NULL || g->vm == NULL || g->lru == NULL || g->pagecache == NULL || g->swap == NULL || g->hugetlb == NULL ||
         mm_init(g->mm, &config) != MM_OK || compaction_init(g->mm, &config) != MM_OK) {
         return -ENOMEM;
     }
@@ -67,6 +68,7 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
     }
     swap_init(g->swap, g->vm);
     reclaim_init(g->vm);
+    hugetlb_init(g->hugetlb, g->vm);
     vm_install_migrate(g->vm);
     return coop_init(g->coop, g->mm, g->vm, &balloon) == MM_OK ? 0 : -ENOMEM;
 }

@@ -8,6 +8,7 @@
 #define GUEST_ARCH_EMBEDDED_GUEST_H
 
 #include "../../mm/coop.h"
+#include "../../mm/hugetlb.h"
 #include "../../mm/lru.h"
 #include "../../mm/pagecache.h"
 #include "../../mm/swap.h"
@@ -29,6 +30,7 @@ struct guest {
     struct lru *lru;
     struct pagecache *pagecache;
     struct swap *swap;
+    struct hugetlb *hugetlb;
     struct coop *coop;
     struct guest_task tasks[GUEST_TASKS_MAX];
     uint32_t task_count;

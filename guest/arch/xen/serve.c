@@ -25,6 +25,7 @@
 #define WORK_NS     2000000ull              /* between two naps */
 #define TASKS_MAX   4u
 #define SHARES      14u                     /* of free memory a task of each kind gets one: families of four, tables, slab */
+#define HUGE_KINDS  (1u << WORKLOAD_THP | 1u << WORKLOAD_POOL)  /* where a task's share is a huge page at least */
 /* A whole huge page is pinned as long as its task has it, and nobody moves it: only on request. */
 #define KINDS       (WORKLOAD_ALL & ~(1u << WORKLOAD_HUGE))
 #define WRONG_LINES 20u
@@ -82,6 +83,7 @@ static struct serve *core_start(void)
     CHECK(status == MM_OK, "pagecache_init", status);
     swap_init(&s->swap, &s->vm);
     reclaim_init(&s->vm);
+    hugetlb_init(&s->hugetlb, &s->vm);
     vm_install_migrate(&s->vm);
     status = coop_init(&s->coop, &s->mm, &s->vm, &hotplug);
     CHECK(status == MM_OK, "coop_init", status);
@@ -91,12 +93,12 @@ static struct serve *core_start(void)
 static void tasks_start(struct serve *s)
 {
     uint64_t tasks = option_number("tasks", 1), pages;
-    struct workload_config config = { .vm = &s->vm, .seed = option_number("seed", 1), .kinds = (unsigned)option_number("kinds", KINDS),
-                                      .frames_stay = true, .wrong = on_wrong, .ctx = s };
+    struct workload_config config = { .vm = &s->vm, .seed = option_number("seed", 1), .frames_stay = true, .wrong = on_wrong, .ctx = s };
     mm_status_t status;
 
     tasks = tasks == 0 ? 1 : tasks < TASKS_MAX ? tasks : TASKS_MAX;
     pages = option_number("pages", mm_free_pages(&s->mm) / SHARES / tasks);
+    config.kinds = (unsigned)option_number("kinds", pages >= PAGEBLOCK_PAGES ? KINDS : KINDS & ~HUGE_KINDS);
     config.tasks = (uint32_t)tasks;
     config.pages = (uint32_t)(pages < WORKLOAD_PAGES_MAX ? pages : WORKLOAD_PAGES_MAX);
     status = workload_start(&s->workload, &config);

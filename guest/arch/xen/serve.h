@@ -6,6 +6,7 @@
 
 #include "kernel.h"
 #include "../../mm/coop.h"
+#include "../../mm/hugetlb.h"
 #include "../../mm/lru.h"
 #include "../../mm/pagecache.h"
 #include "../../mm/swap.h"
@@ -19,6 +20,7 @@ struct serve {
     struct lru lru;
     struct pagecache pagecache;
     struct swap swap;
+    struct hugetlb hugetlb;
     struct coop coop;
     struct workload workload;
     uint64_t random, start_ns, start_free;
