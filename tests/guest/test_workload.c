@@ -314,6 +314,24 @@ static void test_found(void **state)
     expect_found(WORKLOAD_GONE);
 }
 
+static void test_huge_found(void **state)
+{
+    static const enum workload_kind kinds[] = { WORKLOAD_THP, WORKLOAD_POOL };
+    struct workload_task *t;
+
+    (void)state;
+    for (unsigned i = 0; i < FS_ARRAY_SIZE(kinds); i++) {
+        warm_up(kinds[i]);
+        t = w.tasks[0];
+        flip_user(t->u.huge.mm[0], t->u.huge.va + 300 * FS_PAGE_BYTES);
+        expect_found(WORKLOAD_BYTES);
+        warm_up(kinds[i]);
+        t = w.tasks[0];
+        assert_int_equal(vm_munmap(t->u.huge.mm[0], t->u.huge.va, HUGE_BYTES), MM_OK);
+        expect_found(WORKLOAD_GONE);
+    }
+}
+
 /* A TLB that was not flushed shows: the tasks are there to find that. */
 static void test_forgotten_flush(void **state)
 {
@@ -503,6 +521,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_same_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_huge_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forgotten_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nodes, setup_nodes, teardown),
         cmocka_unit_test_setup_teardown(test_nodes_pressed, setup_nodes, teardown),
