@@ -134,7 +134,7 @@ xl shutdown coop1 >>$STATE/dom0.log 2>&1 || fail "coop1 cannot be shut down"
 waited=0
 while guest_alive coop1; do
     waited=$((waited + 1))
-    [ $waited -lt 120 ] || fail "coop1 does not power off: $(said coop1 | tail -n 1)"
+    [ $waited -lt 480 ] || fail "coop1 does not power off: $(said coop1 | tail -n 1)"
     sleep 0.5
 done
 sleep 1

@@ -147,7 +147,7 @@ guest_ok() {
     fpu=$(guest_field "$name" fpu_bad)
     [ "$wrong" = 0 ] || { log "guest_ok: $name: wrong_bytes=$wrong"; grep -a '^WRONG' "$file" | head -n 5 >>$STATE/dom0.log; return 1; }
     [ "${fpu:-0}" = 0 ] || { log "guest_ok: $name: fpu_bad=$fpu"; return 1; }
-    if grep -aE '^(DEAD|FATAL) |Kernel panic|BUG:|Oops|segfault|general protection' "$file" >$STATE/trouble.$name; then
+    if grep -aE '^(DEAD|FATAL) |^frameshift-guest: (FAIL|FAULT)|Kernel panic|BUG:|Oops|segfault|general protection' "$file" >$STATE/trouble.$name; then
         log "guest_ok: $name: $(head -n 1 $STATE/trouble.$name)"
         return 1
     fi
