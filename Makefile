@@ -83,6 +83,9 @@ $(DRILL_TEST_SRC:%.c=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/%.o $(DRILL_TEST_LIB_
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) -lcmocka $(HV_LIBS)
 
+# Situations of thread 000 with a machine underneath: the same ageing as on the hosted machine (tests/situations).
+$(BUILD)/tests/drill/test_situations: $(patsubst %,$(BUILD)/obj/tests/situations/%.o,site files ager census)
+
 $(filter $(BUILD)/tests/tools/%,$(TESTS)): $(TOOL_LIB_OBJ) $(BUILD)/obj/tests/tools/canned.o
 
 # The engine comes as an archive: what the fake defines is not taken from it.

@@ -30,7 +30,7 @@ static void make(unsigned situation)
     assert_true(a.before.free < a.before.pages / 10);           /* memory is full, and of everything */
     assert_true(a.before.fixed > a.before.pages / 20 && a.before.movable > a.before.pages / 2);
     assert_true(a.before.stays[STAYS_SLAB] > 200 && a.before.stays[STAYS_TABLE] > 20 && a.before.stays[STAYS_DMA] > 20);
-    assert_int_equal(a.before.polluted, 0);
+    assert_true(a.before.polluted * 100 <= a.before.blocks);
 }
 
 static void finish(const struct verdict *v)

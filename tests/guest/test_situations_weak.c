@@ -29,13 +29,13 @@ static void make(const struct aged_config *c)
 static void test_policy_largest(void **state)
 {
     struct atomic_result r;
-    struct aged_config c = config(1);
+    struct aged_config c = aged_for(1, 3, true);
     struct verdict v;
 
     (void)state;
     c.site.policy = CLAIM_LARGEST_LOWEST;
     make(&c);
-    situation_atomic(&a, 200, &r);
+    situation_atomic(&a, ATOMIC_BURSTS, &r);
     judge_atomic(&r, &v);
     assert_false(v.pass);
     assert_true(r.by[HELPER_MOVABLE] > 0 && r.polluted_after > r.polluted_before);

@@ -92,7 +92,13 @@ static void census_block(const struct mm *mm, uint32_t block, struct census *c)
     c->whole += c->free - free == PAGEBLOCK_PAGES;
     c->with_fixed += c->fixed > fixed;
     pinned = c->stays[STAYS_HUGE] + c->stays[STAYS_PINNED] - pinned;
-    c->polluted += c->movable > movable && c->stays[STAYS_BOOT] == boot && c->fixed - fixed > pinned;
+    if (c->movable > movable && c->stays[STAYS_BOOT] == boot && c->fixed - fixed > pinned) {
+        /* Movable pages that were lent room in a kernel block are written down there, and sent home when the room is wanted. */
+        bool loan = mm_block(mm, block)->flags & PB_TENANTS && migratetype_is_kernel((enum migratetype)mm_block(mm, block)->type);
+
+        c->loans += loan;
+        c->polluted += !loan;
+    }
 }
 
 static void add_range(const struct mm *mm, uint64_t start, uint64_t end, struct census *out)

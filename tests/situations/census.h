@@ -30,7 +30,8 @@ struct census {
     uint64_t stays[STAYS_REASONS];
     uint64_t blocks, whole;                         /* pageblocks with memory; free as a whole */
     uint64_t with_fixed;                            /* with a page that cannot leave */
-    uint64_t polluted;                              /* with both a kernel page (boot memory aside) and a movable one */
+    uint64_t polluted, loans;                       /* with both a kernel page (boot memory aside) and a movable one; loans: kernel blocks that
+                                                     * have movable tenants, which are known and go home */
     uint64_t packed;                                /* blocks that the fixed pages would fill, packed */
 };
 

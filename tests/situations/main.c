@@ -22,7 +22,7 @@ static const char help[] =
     "  --baseline B        alike: no mobility grouping; lumpy: no compaction\n"
     "  --json              one JSON object for each situation on a line\n"
     "  --movable           instead: the comparison with movable zones and nodes (thread 004), as a table\n"
-    "  --tables            instead: all tables of doc/SITUATIONS.md as markdown (minutes)\n"
+    "  --tables            instead: all tables of doc/SITUATIONS.md as markdown (minutes; with --short, thread 002 up to 1 GiB)\n"
     "Exit status: 0 every verdict is PASS; 1 one is FAIL; 2 usage; 3 it could not be run.\n";
 
 struct options { uint64_t seed; bool small, json, tables, movable, alike, lumpy; unsigned situations; enum claim_policy policy; };

@@ -107,6 +107,7 @@ void situation_atomic(struct aged *a, uint64_t bursts, struct atomic_result *r)
     *r = (struct atomic_result){ .bursts = bursts, .free_least = UINT64_MAX };
     census_all(a->site.mm, &c);
     r->polluted_before = c.polluted;
+    r->blocks = c.blocks;
     r->with_fixed_before = c.with_fixed;
     site_counts(&a->site, &before);
     for (uint64_t i = 0; i < bursts; i++) {
@@ -137,8 +138,9 @@ void judge_atomic(const struct atomic_result *r, struct verdict *v)
 {
     uint64_t more = r->polluted_after > r->polluted_before ? r->polluted_after - r->polluted_before : 0;
 
-    *v = (struct verdict){ .situation = 1, .pass = r->got * 1000 >= r->asked * 999 && more == 0 && r->faults == 0 };
-    snprintf(v->criterion, sizeof(v->criterion), "at least 99.9 %% of the buffers are had, no more blocks hold both kernel and movable pages than before, "
+    *v = (struct verdict){ .situation = 1, .pass = r->got * 1000 >= r->asked * 999 && more * 100 <= r->blocks && r->faults == 0 };
+    snprintf(v->criterion, sizeof(v->criterion), "at least 99.9 %% of the buffers are had, at most one block in a hundred more holds kernel pages among "
+             "movable ones, "
              "every byte and every fsck is right");
     snprintf(v->is, sizeof(v->is), "%llu of %llu had; polluted blocks %llu before, %llu after; %llu faults", (unsigned long long)r->got,
              (unsigned long long)r->asked, (unsigned long long)r->polluted_before, (unsigned long long)r->polluted_after,

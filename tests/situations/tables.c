@@ -170,7 +170,7 @@ static bool table_files(const struct table_options *t, FILE *out, uint64_t *faul
     fprintf(out, "\n## Thread 002, first test: memory full of files, every second deleted, huge pages in steps of 5 %%\n\n| memory | | "
             "final page count (attempted) | pages reclaimed | "
             "pages moved | compactions | direct reclaims | us each, mean (deviation) |\n|---|---|---|---|---|---|---|---|\n");
-    for (size_t i = 0; i < (t->small ? 1 : FS_ARRAY_SIZE(sizes_mib)); i++) {
+    for (size_t i = 0; i < (t->small ? 3 : FS_ARRAY_SIZE(sizes_mib)); i++) {
         for (unsigned vanilla = 2; vanilla-- > 0;) {
             if (!seed_test_files(sizes_mib[i], t->seed, vanilla != 0, &r)) {
                 return false;
@@ -196,7 +196,7 @@ static bool table_stress(const struct table_options *t, FILE *out, uint64_t *fau
     fprintf(out, "\n## Thread 002, second test: 90 %% of memory as huge pages, one at a time, under a pressured mix\n\n| memory | | "
             "had of attempted | %% | pages reclaimed | swapped out | "
             "pages moved | us an attempt, mean (deviation) |\n|---|---|---|---|---|---|---|---|\n");
-    for (size_t i = 0; i < (t->small ? 1 : FS_ARRAY_SIZE(sizes_mib)); i++) {
+    for (size_t i = 0; i < (t->small ? 3 : FS_ARRAY_SIZE(sizes_mib)); i++) {
         for (unsigned vanilla = 2; vanilla-- > 0;) {
             if (!seed_test_stress(sizes_mib[i], t->seed, vanilla != 0, &r)) {
                 return false;
