@@ -86,7 +86,7 @@ guest-symbols: $(GUEST_CORE_OBJ)
 		echo "guest/mm or guest/lib needs the symbols above: not in arch.h" >&2; exit 1; fi
 
 # Benches: each tests/bench/NAME.c of this list is a program, the rest are their parts.
-GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so
+GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so $(BUILD)/bench/subject_plain.so
 GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay report linux_baseline after world figures pagetrace pagekinds compressed)
 all: $(GUEST_BENCHES)
 bench: $(GUEST_BENCHES)
@@ -140,6 +140,14 @@ $(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
 $(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -shared -o $@ $^ -lpthread
+
+$(BUILD)/bench/subject_plain.so: $(BUILD)/pic/tests/bench/subject_plain.o
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -shared -o $@ $^ -lpthread
+
+$(BUILD)/tests/guest/test_alloc_driver: $(BUILD)/obj/tests/guest/test_alloc_driver.o | $(GUEST_BENCHES)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $< -lcmocka -ljansson
 
 -include $(GUEST_PIC_OBJ:.o=.d) $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.d)
 

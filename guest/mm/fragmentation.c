@@ -70,11 +70,13 @@ unsigned node_fragmentation_score(const struct mm *mm, uint32_t node)
     uint64_t present = 0, sum = 0;
 
     for (uint32_t i = 0; i < mm->zone_count; i++) {
-        const struct zone *z = &mm->zones[i];
+        struct zone *z = &mm->zones[i];
 
         if (z->node == node) {
+            spin_lock(&z->lock);
             present += z->present_pages;
             sum += z->present_pages * zone_fragmentation_score(z);
+            spin_unlock(&z->lock);
         }
     }
     return present == 0 ? 0 : (unsigned)(sum / present);

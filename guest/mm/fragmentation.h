@@ -19,7 +19,7 @@ int zone_extfrag_index(const struct zone *z, unsigned order);
  * reclaim at or below it. */
 bool zone_compaction_helps(const struct zone *z, unsigned order, uint32_t threshold);
 /* How fragmented free memory is for huge pages, in percent: the unusable index of a pageblock; that of a node weighs its zones by
- * their memory. What kcompactd's marks are compared with. pre: zone locks, or a moment apart */
+ * their memory, and takes the zone locks. What kcompactd's marks are compared with. pre of the first: zone lock */
 unsigned zone_fragmentation_score(const struct zone *z);
 unsigned node_fragmentation_score(const struct mm *mm, uint32_t node);
 

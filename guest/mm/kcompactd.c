@@ -101,7 +101,7 @@ unsigned compaction_score_mark(uint32_t proactiveness, bool low)
 
 static unsigned score_of(struct mm *mm, uint32_t node)
 {
-    return node_fragmentation_score(mm, node);          /* without locks: a moment's picture will do */
+    return node_fragmentation_score(mm, node);
 }
 
 static uint64_t compact_to_score(struct mm *mm, uint32_t node, unsigned low)

@@ -350,31 +350,94 @@ struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
     return alloc_pages_node(mm, mm_local_node(mm), gfp, order);
 }
 
-void page_put(struct mm *mm, struct page *p)
+/* Drop a reference; true if it was the last one and the unit, whose word is *w, is to be freed. */
+static inline bool put_last(struct mm *mm, struct page *p, uint32_t *w)
 {
     int32_t refs = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
-    struct zone *z;
-    unsigned order;
-    uint32_t w;
 
     ASSERT_CMP(refs, >, 0);
     if (refs > 1) {
-        return;
+        return false;
     }
-    w = page_word(p);                                   /* the last one: nobody else changes it any more */
-    order = word_order(w);
-    ASSERT_CMP(word_state(w), ==, PAGE_USED);
-    if (fs_unlikely(word_flags(w) & PG_RELEASE) && !mm->hooks.release(mm, p)) {
-        return;
-    }
-    z = mm_block_zone(mm, page_block(p));
-    if (fs_likely(pcp_serves(order, word_type(w)))) {
-        pcp_free(mm, z, p, order);
-        return;
-    }
+    *w = page_word(p);                                  /* nobody else changes it any more */
+    ASSERT_CMP(word_state(*w), ==, PAGE_USED);
+    return fs_likely(!(word_flags(*w) & PG_RELEASE)) || mm->hooks.release(mm, p);
+}
+
+FS_NOINLINE static void free_to_zone(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
     spin_lock(&z->lock);
     buddy_free(mm, z, p, order);
     spin_unlock(&z->lock);
+}
+
+void page_put(struct mm *mm, struct page *p)
+{
+    struct zone *z;
+    uint32_t w;
+
+    if (!put_last(mm, p, &w)) {
+        return;
+    }
+    z = mm_block_zone(mm, page_block(p));
+    if (fs_likely(pcp_serves(word_order(w), word_type(w)))) {
+        pcp_free(mm, z, p, word_order(w));
+    } else {
+        free_to_zone(mm, z, p, word_order(w));
+    }
+}
+
+#define PUT_AHEAD 8u
+#define PUT_BATCH 32u
+
+/* Units of one zone and order on their way to the per-CPU list. */
+struct put_batch {
+    struct zone *z;
+    unsigned order;
+    uint32_t count;
+    struct page *pages[PUT_BATCH];
+};
+
+static void put_batch_flush(struct mm *mm, struct put_batch *b)
+{
+    if (b->count != 0) {
+        pcp_free_many(mm, b->z, b->pages, b->count, b->order);
+        b->count = 0;
+    }
+}
+
+void page_put_many(struct mm *mm, struct page *const *pages, uint32_t n)
+{
+    struct put_batch b;
+
+    b.count = 0;
+    for (uint32_t i = 0; i < n && i < PUT_AHEAD; i++) {
+        __builtin_prefetch(pages[i], 1);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct page *p = pages[i];
+        struct zone *z;
+        uint32_t w;
+
+        if (i + PUT_AHEAD < n) {
+            __builtin_prefetch(pages[i + PUT_AHEAD], 1);
+        }
+        if (!put_last(mm, p, &w)) {
+            continue;
+        }
+        z = mm_block_zone(mm, page_block(p));
+        if (fs_unlikely(!pcp_serves(word_order(w), word_type(w)))) {
+            free_to_zone(mm, z, p, word_order(w));
+            continue;
+        }
+        if (b.count == PUT_BATCH || (b.count > 0 && (b.z != z || b.order != word_order(w)))) {
+            put_batch_flush(mm, &b);
+        }
+        b.z = z;
+        b.order = word_order(w);
+        b.pages[b.count++] = p;
+    }
+    put_batch_flush(mm, &b);
 }
 
 void page_split(struct page *p, unsigned order)

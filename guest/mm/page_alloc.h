@@ -21,6 +21,9 @@ static inline struct page *alloc_zeroed_page(struct mm *mm, gfp_t gfp) { return 
 
 /* Drop one reference of a used unit's head; the last one frees the unit. */
 void page_put(struct mm *mm, struct page *p);
+/* The same for n units, each of whose lines is fetched while those before it are put: where pages are let go together and
+ * in no order, as when a process ends, most of the time would be waiting for them. */
+void page_put_many(struct mm *mm, struct page *const *pages, uint32_t n);
 /* Cut a used unit into units of order, each with a reference of the owner's. pre: not PG_COMP, order < its order; the
  * owner keeps migrate_ops.move() off the unit meanwhile (it looks at the order again). */
 void page_split(struct page *p, unsigned order);

@@ -79,19 +79,16 @@ FS_NOINLINE static void flush(struct mm *mm, struct zone *z, struct pcp_list *l,
     l->count -= n;
 }
 
-void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+/* pre: pcp lock held */
+static inline void push(struct mm *mm, struct zone *z, struct pcp *pcp, struct page *p, unsigned order)
 {
-    struct pcp *pcp = pcp_this(mm, z);
-    enum migratetype type;
+    enum migratetype type = pageblock_type(mm, page_block(p));      /* under the lock: I2 */
     struct pcp_list *l;
 
-    spin_lock(&pcp->lock);
-    type = pageblock_type(mm, page_block(p));       /* under the lock: I2 */
     if (fs_unlikely(type >= MIGRATE_PCP_TYPES || !pcp_serves(order, type))) {
         spin_lock(&z->lock);
         buddy_free(mm, z, p, order);
         spin_unlock(&z->lock);
-        spin_unlock(&pcp->lock);
         return;
     }
     l = &pcp->lists[pcp_index(order)][type];
@@ -101,6 +98,25 @@ void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
         uint32_t batch = pcp_scaled(mm->pcp_batch, order, type, PCP_BLOCKS_BATCH);
 
         flush(mm, z, l, order, l->count < batch ? l->count : batch);
+    }
+}
+
+void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order)
+{
+    struct pcp *pcp = pcp_this(mm, z);
+
+    spin_lock(&pcp->lock);
+    push(mm, z, pcp, p, order);
+    spin_unlock(&pcp->lock);
+}
+
+void pcp_free_many(struct mm *mm, struct zone *z, struct page *const *pages, uint32_t n, unsigned order)
+{
+    struct pcp *pcp = pcp_this(mm, z);
+
+    spin_lock(&pcp->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        push(mm, z, pcp, pages[i], order);
     }
     spin_unlock(&pcp->lock);
 }

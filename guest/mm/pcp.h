@@ -51,6 +51,7 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
                        enum zone_kind class, gfp_t gfp);
 /* pre: refs 0, pcp_serves(order, the type that it was allocated for), no lock held */
 void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
+void pcp_free_many(struct mm *mm, struct zone *z, struct page *const *pages, uint32_t n, unsigned order);
 /* Give all units of all CPUs back to the zone. */
 void pcp_drain(struct mm *mm, struct zone *z);
 /* Pages on the zone's lists; exact only while nobody allocates. */

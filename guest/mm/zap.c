@@ -36,15 +36,20 @@ void munlock_page(struct vm *vm, struct page *page)
     page_unlock(page);
 }
 
-void put_mapping(struct vm *vm, struct page *page)
+/* What only the swap cache has left is of no use to anybody; if its lock is not free, reclaim finds it. */
+static void drop_from_swapcache(struct vm *vm, struct page *page)
 {
-    /* What only the swap cache has left is of no use to anybody; if its lock is not free, reclaim finds it. */
     if (page_test(page, PG_SWAPCACHE) && !page_mapped(page) && page_trylock(page)) {
         if (page_test(page, PG_SWAPCACHE) && !page_mapped(page)) {
             (void)swapcache_try_free(vm->swap, page);
         }
         page_unlock(page);
     }
+}
+
+void put_mapping(struct vm *vm, struct page *page)
+{
+    drop_from_swapcache(vm, page);
     page_put(vm->mm, page);
 }
 
@@ -75,6 +80,8 @@ static uint64_t take_entries(struct vm_area *v, struct pte_ref at, uint64_t va, 
 static void put_entries(struct vm_area *v, struct batch *b)
 {
     struct vm *vm = v->mm->vm;
+    struct page *pages[BATCH];
+    uint32_t n = 0;
 
     for (uint32_t i = 0; i < b->count; i++) {
         uint64_t e = b->entries[i];
@@ -86,11 +93,13 @@ static void put_entries(struct vm_area *v, struct batch *b)
             if (v->flags & VM_LOCKED) {
                 munlock_page(vm, page);         /* I2 */
             }
-            put_mapping(vm, page);
+            drop_from_swapcache(vm, page);
+            pages[n++] = page;
         } else if (pte_is(e, PTE_SWAP)) {
             swap_free(vm->swap, (swp_entry_t){ pte_soft_number(e) });
         }
     }
+    page_put_many(vm->mm, pages, n);
     b->count = 0;
 }
 

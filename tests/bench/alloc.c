@@ -3,11 +3,11 @@
  *
  * Owns: the workloads and the clock.
  * Invariants:
- *   I1  a unit that a subject hands out is aligned, inside memory and, checked on a sample, not in use.
+ *   I1  a unit that a subject hands out is aligned, inside memory and, checked on one of 61, not in use.
  *   I2  at the end of every run as many frames are free as at its start.
  * Lock order: threads meet at barriers only.
- * Why: "bulk" takes a quarter of memory and gives it back in order, "random" gives it back shuffled,
- *   "repeat" takes one unit and gives it back.  Times are of batches of 64 operations, so that the clock
+ * Why: "bulk" takes a quarter of memory and gives it back in order, "random" gives it back shuffled, "together" the same but
+ *   64 units a call where the subject has such a call, "repeat" takes one unit and gives it back.  Times are of batches of 64 operations, so that the clock
  *   itself (about 20 ns) disappears; median and p99 are over batches.  The pair is the sum of the two
  *   medians: a mean would mostly tell how busy the host is.
  * Cost: seconds.
@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +29,12 @@
 #include <unistd.h>
 
 #define BATCH        64u
+#define SAMPLE       61u                 /* odd, so that it does not meet one place of the blocks alone */
 #define SUBJECTS_MAX 8
 #define THREADS_MAX  16u
 
-enum workload { BULK, RANDOM, REPEAT, WORKLOADS };
-static const char *const workload_names[WORKLOADS] = { "bulk", "random", "repeat" };
+enum workload { BULK, RANDOM, TOGETHER, REPEAT, WORKLOADS };
+static const char *const workload_names[WORKLOADS] = { "bulk", "random", "together", "repeat" };
 
 struct run {
     unsigned order, threads;
@@ -54,6 +56,7 @@ struct worker {
     unsigned thread;
     pthread_barrier_t *barrier;
     uint64_t *frames;
+    _Atomic uint8_t *in_use;            /* of the sampled units; all threads' */
     uint64_t *alloc_ns, *free_ns;       /* a batch each */
     size_t alloc_batches, free_batches;
     uint64_t total_ns, pairs, failed, seed;
@@ -82,6 +85,18 @@ static bool frame_ok(const struct run *r, uint64_t frame)
     return frame < r->pages && (frame & ((1ull << r->order) - 1)) == 0;
 }
 
+/* A sampled unit is taken (or given back): it must have been free (or in use). Outside the measured time. */
+static void sample(struct worker *w, const uint64_t *frames, size_t count, bool taken)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t unit = frames[i] >> w->run->order;
+
+        if (unit % SAMPLE == 0 && atomic_exchange(&w->in_use[unit / SAMPLE], taken) == taken) {
+            w->bad = true;
+        }
+    }
+}
+
 /* One batch of allocations into frames; how many succeeded. */
 static size_t batch_alloc(struct worker *w, uint64_t *frames, size_t count)
 {
@@ -97,16 +112,25 @@ static size_t batch_alloc(struct worker *w, uint64_t *frames, size_t count)
     for (size_t i = 0; i < n; i++) {
         w->bad |= !frame_ok(w->run, frames[i]);
     }
+    if (!w->bad) {
+        sample(w, frames, n, true);
+    }
     w->failed += n < count;
     return n;
 }
 
 static void batch_free(struct worker *w, const uint64_t *frames, size_t count)
 {
-    uint64_t start = now_ns();
+    uint64_t start;
 
-    for (size_t i = 0; i < count; i++) {
-        w->s->free(w->thread, frames[i], w->run->order);
+    sample(w, frames, count, false);
+    start = now_ns();
+    if (w->run->workload == TOGETHER && w->s->free_many != NULL) {
+        w->s->free_many(w->thread, frames, count, w->run->order);
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            w->s->free(w->thread, frames[i], w->run->order);
+        }
     }
     if (count == BATCH) {
         w->free_ns[w->free_batches++] = now_ns() - start;
@@ -137,16 +161,16 @@ static void work_bulk(struct worker *w, size_t at_once)
             size_t want = at_once - have < BATCH ? at_once - have : BATCH, got = batch_alloc(w, w->frames + have, want);
 
             have += got;
-            if (got < want) {
+            if (got < want || w->bad) {
                 break;
             }
         }
         pause = now_ns();
-        if (w->run->workload == RANDOM) {
+        if (w->run->workload == RANDOM || w->run->workload == TOGETHER) {
             shuffle(w->frames, have, &w->seed);
         }
         start += now_ns() - pause;
-        for (size_t i = 0; i < have; i += BATCH) {
+        for (size_t i = 0; i < have && !w->bad; i += BATCH) {
             batch_free(w, w->frames + i, have - i < BATCH ? have - i : BATCH);
         }
         w->total_ns += now_ns() - start;
@@ -239,10 +263,6 @@ static bool collect(struct worker *workers, const struct run *r, struct result *
         total_ns += workers[i].total_ns;
         pairs += workers[i].pairs;
         out->failed += workers[i].failed;
-        if (workers[i].bad) {
-            fprintf(stderr, "alloc: a frame is misaligned or out of bounds\n");
-            return false;
-        }
     }
     all = malloc(sizeof(*all) * (allocs + frees + 1));
     if (all == NULL) {
@@ -270,13 +290,14 @@ static bool measure(const char *path, const struct run *r, struct result *out)
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const struct subject *(*get)(void) = NULL;
     struct worker workers[THREADS_MAX] = { { .s = NULL } };
+    _Atomic uint8_t *in_use = calloc((r->pages >> r->order) / SAMPLE + 1, 1);
     pthread_t threads[THREADS_MAX];
     pthread_barrier_t barrier;
     uint64_t free_before;
     const struct subject *s;
 
-    if (object == NULL) {
-        fprintf(stderr, "alloc: %s\n", dlerror());
+    if (object == NULL || in_use == NULL) {
+        fprintf(stderr, "alloc: %s\n", object == NULL ? dlerror() : "out of memory");
         return false;
     }
     *(void **)&get = dlsym(object, "subject_get");
@@ -290,7 +311,7 @@ static bool measure(const char *path, const struct run *r, struct result *out)
     for (unsigned i = 0; i < r->threads; i++) {
         size_t batches = r->operations / BATCH * 2 + r->pages / BATCH + 16;
 
-        workers[i] = (struct worker){ .s = s, .run = r, .thread = i, .barrier = &barrier, .seed = r->seed + i,
+        workers[i] = (struct worker){ .s = s, .run = r, .thread = i, .barrier = &barrier, .seed = r->seed + i, .in_use = in_use,
                                       .frames = calloc(r->pages, sizeof(uint64_t)), .alloc_ns = calloc(batches, sizeof(uint64_t)),
                                       .free_ns = calloc(batches, sizeof(uint64_t)) };
         if (workers[i].frames == NULL || workers[i].alloc_ns == NULL || workers[i].free_ns == NULL
@@ -300,6 +321,12 @@ static bool measure(const char *path, const struct run *r, struct result *out)
     }
     for (unsigned i = 0; i < r->threads; i++) {
         pthread_join(threads[i], NULL);
+    }
+    for (unsigned i = 0; i < r->threads; i++) {
+        if (workers[i].bad) {                   /* I1 */
+            fprintf(stderr, "alloc: a frame of %s is misaligned, out of bounds or in use already\n", s->name);
+            return false;
+        }
     }
     if (s->free_frames() != free_before) {
         fprintf(stderr, "alloc: %s lost frames: %" PRIu64 " free before, %" PRIu64 " after\n", s->name, free_before, s->free_frames());
@@ -411,7 +438,8 @@ static void print(const struct arguments *a, const char *subject, const struct r
     if (a->json) {
         json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:b,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:f}", "subject", subject, "workload",
                               workload_names[r->workload], "order", (int)r->order, "threads", (int)r->threads, "nearly_full", r->nearly_full,
-                              "pair_median_ns", (double)m->pair_median_ps / 1e3, "pair_mean_ns", (double)m->pair_mean_ps / 1e3, "alloc_median_ns", (double)m->alloc_median_ps / 1e3, "alloc_p99_ns",
+                              "pair_median_ns", (double)m->pair_median_ps / 1e3, "pair_mean_ns", (double)m->pair_mean_ps / 1e3,
+                              "alloc_median_ns", (double)m->alloc_median_ps / 1e3, "alloc_p99_ns",
                               (double)m->alloc_p99_ps / 1e3, "free_median_ns", (double)m->free_median_ps / 1e3, "free_p99_ns",
                               (double)m->free_p99_ps / 1e3, "failed", (json_int_t)m->failed, "metadata_bytes_per_page",
                               (double)m->metadata_bytes / (double)r->pages);
@@ -421,7 +449,7 @@ static void print(const struct arguments *a, const char *subject, const struct r
         json_decref(o);
         return;
     }
-    printf("%-16s %-6s order %2u %2u thr %-5s pair %6.1f ns (mean %7.1f)  %s %6.1f p99 %6.1f", subject, workload_names[r->workload], r->order,
+    printf("%-16s %-8s order %2u %2u thr %-5s pair %6.1f ns (mean %7.1f)  %s %6.1f p99 %6.1f", subject, workload_names[r->workload], r->order,
            r->threads, r->nearly_full ? "full" : "empty", (double)m->pair_median_ps / 1e3, (double)m->pair_mean_ps / 1e3,
            r->workload == REPEAT ? "pair " : "alloc", (double)m->alloc_median_ps / 1e3, (double)m->alloc_p99_ps / 1e3);
     if (r->workload != REPEAT) {

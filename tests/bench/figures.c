@@ -45,7 +45,8 @@ static void count_block(const struct mm *mm, uint32_t block, struct content *c)
 
 static void sort_block(const struct content *c, struct block_figures *f)
 {
-    uint64_t unmovable = c->type[MIGRATE_UNMOVABLE] + c->type[MIGRATE_ACCOUNTED], movable = c->type[MIGRATE_MOVABLE], reclaimable = c->type[MIGRATE_RECLAIMABLE];
+    uint64_t unmovable = c->type[MIGRATE_UNMOVABLE] + c->type[MIGRATE_ACCOUNTED], movable = c->type[MIGRATE_MOVABLE];
+    uint64_t reclaimable = c->type[MIGRATE_RECLAIMABLE];
     uint64_t fixed = unmovable + reclaimable + c->boot;
 
     f->live_unmovable += unmovable;

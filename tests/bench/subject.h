@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SUBJECT_VERSION 1u
+#define SUBJECT_VERSION 2u
 #define SUBJECT_NONE    UINT64_MAX
 
 struct subject {
@@ -28,6 +28,8 @@ struct subject {
     uint64_t (*metadata_bytes)(void);
     /* Frames that could be handed out now, whatever their order. Only called when no thread allocates. */
     uint64_t (*free_frames)(void);
+    /* Units of one order that are given back together, in any order. NULL: the driver calls free() for each. */
+    void (*free_many)(unsigned thread, const uint64_t *frames, size_t count, unsigned order);
 };
 
 __attribute__((visibility("default"))) const struct subject *subject_get(void);

@@ -71,6 +71,24 @@ static void subject_free(unsigned thread, uint64_t frame, unsigned order)
     page_put(&memory, mm_page(&memory, pfn_make(frame)));
 }
 
+static void subject_free_many(unsigned thread, const uint64_t *frames, size_t count, unsigned order)
+{
+    struct page *pages[64];
+
+    (void)thread;
+    (void)order;
+    while (count > 0) {
+        uint32_t n = count < 64 ? (uint32_t)count : 64;
+
+        for (uint32_t i = 0; i < n; i++) {
+            pages[i] = mm_page(&memory, pfn_make(frames[i]));
+        }
+        page_put_many(&memory, pages, n);
+        frames += n;
+        count -= n;
+    }
+}
+
 static uint64_t metadata_bytes(void)
 {
     return bytes_used;
@@ -90,6 +108,7 @@ const struct subject *subject_get(void)
 {
     static const struct subject subject = {
         SUBJECT_VERSION, "frameshift", init, thread_init, subject_alloc, subject_free, metadata_bytes, free_frames,
+        subject_free_many,
     };
     return &subject;
 }

@@ -77,6 +77,33 @@ static void step_free(struct run *t)
     t->units[i] = t->units[--t->count];
 }
 
+/* Some units go in one call; a few of them are held by somebody else too and stay. */
+static void step_free_together(struct run *t)
+{
+    struct page *pages[200], *held[200];
+    uint32_t n = 0, holds = 0;
+
+    while (n < 1 + rng_below(&t->rng, 200) && t->count > 0) {
+        size_t i = rng_below(&t->rng, t->count);
+
+        pages[n++] = t->units[i].page;
+        if (rng_below(&t->rng, 8) == 0) {
+            page_get(t->units[i].page);
+            held[holds++] = t->units[i].page;
+        } else {
+            model_give(&t->model, t->units[i].page, t->units[i].order);
+        }
+        t->units[i] = t->units[--t->count];
+    }
+    page_put_many(&t->f.mm, pages, n);
+    for (uint32_t i = 0; i < holds; i++) {
+        assert_int_equal(page_state(held[i]), PAGE_USED);
+        assert_int_equal(page_refs(held[i]), 1);
+        model_give(&t->model, held[i], page_order(held[i]));
+        page_put(&t->f.mm, held[i]);
+    }
+}
+
 static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsigned steps, bool movable_low)
 {
     struct run *t = calloc(1, sizeof(*t));
@@ -94,6 +121,8 @@ static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsig
         }
         if (rng_below(&t->rng, 100) < bias) {
             step_alloc(t);
+        } else if (rng_below(&t->rng, 64) == 0) {
+            step_free_together(t);
         } else {
             step_free(t);
         }
