@@ -224,12 +224,20 @@ static uint64_t kernel_room(const struct mm *mm, const struct zone *z, enum comp
     return room;
 }
 
+/* It is one unit, or half of one: to empty it takes a whole block, so nothing is gained. pre: zone lock held */
+static bool one_unit(const struct mm *mm, uint32_t block)
+{
+    const struct page *first = mm_block_page(mm, block);
+
+    return page_state(first) == PAGE_NONE || (page_state(first) == PAGE_USED && page_order(first) >= PAGEBLOCK_ORDER);
+}
+
 /* The place of a block in the ranking by fullness; full blocks are worth emptying only into kernel blocks. */
 static bool rank_key(const struct control *c, uint32_t block, uint32_t *key)
 {
     bool partial = rankable(c->mm, block);
     bool full = c->request.targets != TARGET_MOVABLE && mm_pfn_valid(c->mm, block_pfn(block)) && !mm_block(c->mm, block)->offline
-                && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && mm_block(c->mm, block)->free_pages == 0;
+                && pageblock_type(c->mm, block) == MIGRATE_MOVABLE && mm_block(c->mm, block)->free_pages == 0 && !one_unit(c->mm, block);
 
     *key = full ? PAGEBLOCK_PAGES : c->request.order == COMPACT_BY_PFN ? 0 : PAGEBLOCK_PAGES - mm_block(c->mm, block)->free_pages;
     return partial || full;

@@ -290,6 +290,31 @@ static void moves(void)
     mm_put(mm);
 }
 
+/* A block that is one huge page is no whole block for having been cut into kernel holes. */
+static void compaction_leaves_them(void)
+{
+    static struct page *kernel[4 * PAGEBLOCK_PAGES];
+
+    map(2, true);
+    fill(mm, VA, 2 * HUGE_PAGES, 14);
+    for (uint32_t i = 0; i < FS_ARRAY_SIZE(kernel); i++) {
+        kernel[i] = alloc_pages(&g.f.mm, GFP_KERNEL, 0);
+        assert_non_null(kernel[i]);
+    }
+    for (uint32_t i = 0; i < FS_ARRAY_SIZE(kernel); i++) {
+        if (i % 8 != 0) {                               /* holes enough for three blocks */
+            page_put(&g.f.mm, kernel[i]);
+        }
+    }
+    (void)compact_all(&g.f.mm, TARGET_ANY);
+    assert_true(whole(mm, VA) && whole(mm, VA + HUGE_BYTES) && count(VMC_thp_split) == 0);
+    assert_true(right(mm, VA, 0, 2 * HUGE_PAGES, 14));
+    for (uint32_t i = 0; i < FS_ARRAY_SIZE(kernel); i += 8) {
+        page_put(&g.f.mm, kernel[i]);
+    }
+    mm_put(mm);
+}
+
 /* ---- collapse ---- */
 
 static void collapses(void)
@@ -390,6 +415,7 @@ BOTH(forks)
 BOTH(swaps)
 BOTH(references)
 BOTH(moves)
+BOTH(compaction_leaves_them)
 BOTH(collapses)
 BOTH(flushes)
 
@@ -397,7 +423,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policies), cmocka_unit_test(test_parts), cmocka_unit_test(test_forks), cmocka_unit_test(test_swaps),
-        cmocka_unit_test(test_references), cmocka_unit_test(test_moves), cmocka_unit_test(test_collapses), cmocka_unit_test(test_flushes),
+        cmocka_unit_test(test_references), cmocka_unit_test(test_moves), cmocka_unit_test(test_compaction_leaves_them),
+        cmocka_unit_test(test_collapses), cmocka_unit_test(test_flushes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
