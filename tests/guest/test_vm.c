@@ -191,6 +191,9 @@ static void run_huge_seeds(bool leaf, bool pressed)
     for (uint64_t s = seed; s < seed + 4; s++) {
         run_huge(s, 1500, leaf, pressed);
     }
+    if (getenv("FRAMESHIFT_SEED") != NULL) {
+        return;                                 /* what must have happened is known of the seeds at hand; rare events need not come with others */
+    }
     for (size_t i = 0; i < FS_ARRAY_SIZE(wanted); i++) {
         assert_true(huge_counts[wanted[i]] > 0);
     }
