@@ -212,6 +212,8 @@ bool claim_lend(struct mm *mm, struct zone *z)
     }
     if (best != BLOCK_NONE) {
         pageblock_set_type(mm, z, best, MIGRATE_MOVABLE);
+        mm_block(mm, best)->flags |= PB_LENT;
+        z->lent_blocks++;
         zone_count(z, ZC_block_lent, 1);
     }
     spin_unlock(&z->lock);
@@ -219,4 +221,91 @@ bool claim_lend(struct mm *mm, struct zone *z)
         pcp_drain(mm, z);
     }
     return best != BLOCK_NONE;
+}
+
+struct lent { uint32_t block; uint64_t movable; enum migratetype type; };
+
+/* What lives in a lent block: how many movable pages, and which type the kernel's are (MIGRATE_MOVABLE: there are none). */
+static struct lent lent_contents(const struct mm *mm, uint32_t block)
+{
+    struct lent l = { .block = block, .type = MIGRATE_MOVABLE };
+    const struct page *first = mm_block_page(mm, block);
+
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        if (page_state(first + i) != PAGE_USED) {
+            continue;
+        }
+        if (page_type(first + i) == MIGRATE_MOVABLE) {
+            l.movable += 1u << page_order(first + i);
+        } else {
+            l.type = page_type(first + i);
+        }
+    }
+    return l;
+}
+
+/* pre: zone lock held */
+static void lent_no_more(struct mm *mm, struct zone *z, uint32_t block)
+{
+    if (mm_block(mm, block)->flags & PB_LENT) {
+        mm_block(mm, block)->flags &= (uint8_t)~PB_LENT;
+        z->lent_blocks--;
+    }
+}
+
+/* The first lent block with kernel pages in it whose movable pages have room elsewhere; BLOCK_NONE. Forgets those that are no more. */
+static struct lent find_lent(struct mm *mm, struct zone *z)
+{
+    struct lent found = { .block = BLOCK_NONE };
+    uint64_t room;
+
+    spin_lock(&z->lock);
+    room = movable_room(z) + (whole_pages(z) > PAGEBLOCK_PAGES ? whole_pages(z) - PAGEBLOCK_PAGES : 0);
+    for (uint32_t i = 0; i < z->end_block - z->first_block && found.block == BLOCK_NONE && z->lent_blocks > 0; i++) {
+        uint32_t b = position_block(z, i);
+        struct lent l;
+
+        if (!mm_pfn_valid(mm, block_pfn(b)) || !(mm_block(mm, b)->flags & PB_LENT) || pageblock_type(mm, b) == MIGRATE_ISOLATE) {
+            continue;
+        }
+        l = lent_contents(mm, b);
+        if (pageblock_type(mm, b) != MIGRATE_MOVABLE || l.type == MIGRATE_MOVABLE) {
+            lent_no_more(mm, z, b);             /* its kernel pages went, or the kernel has it already */
+        } else if (l.movable + mm_block(mm, b)->free_pages + LEND_FREE_PAGES / 2 <= room) {     /* room holds its own free pages */
+            found = l;
+        }
+    }
+    spin_unlock(&z->lock);
+    return found;
+}
+
+uint64_t claim_take_back(struct mm *mm, struct zone *z)
+{
+    struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
+    struct compact_result r = { .blocks_made = 0 };
+    struct lent l;
+
+    if (z->lent_blocks == 0 || mm->policy == CLAIM_LARGEST_LOWEST) {            /* I1 */
+        return 0;
+    }
+    l = find_lent(mm, z);
+    if (l.block == BLOCK_NONE || isolate_range(mm, block_pfn(l.block), block_pfn(l.block + 1), ISOLATE_RESIDUAL, NULL) != MM_OK) {
+        return 0;
+    }
+    (void)empty_block(mm, z, l.block, &how, &r);
+    if (isolate_undo(mm, block_pfn(l.block), block_pfn(l.block + 1)) != MM_OK) {
+        return r.migrated_pages;
+    }
+    spin_lock(&z->lock);
+    if (pageblock_type(mm, l.block) == MIGRATE_MOVABLE && !block_has_movable(mm, l.block)) {
+        lent_no_more(mm, z, l.block);
+        l = lent_contents(mm, l.block);
+        if (l.type != MIGRATE_MOVABLE) {
+            pageblock_set_type(mm, z, l.block, l.type);
+            zone_count(z, ZC_block_returned, 1);
+        }
+    }
+    spin_unlock(&z->lock);
+    pcp_drain(mm, z);
+    return r.migrated_pages;
 }

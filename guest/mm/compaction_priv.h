@@ -34,6 +34,8 @@ uint64_t claim_tenants_home(struct mm *mm, struct zone *z, enum migratetype type
 uint64_t claim_spare(struct mm *mm, struct zone *z);
 /* Give the kernel block with the most free pages to movable ones, if that is most of it. */
 bool claim_lend(struct mm *mm, struct zone *z);
+/* Take a lent block back, if what movable pages hold of it fits elsewhere now. Returns pages moved. */
+uint64_t claim_take_back(struct mm *mm, struct zone *z);
 /* Free pages in movable blocks that are not free as a whole. pre: zone lock held */
 uint64_t movable_room(const struct zone *z);
 

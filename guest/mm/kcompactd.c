@@ -84,6 +84,7 @@ uint64_t compaction_background(struct mm *mm, struct zone *z)
         moved += spare ? claim_spare(mm, z) : 0;
         moved += make_wanted_order(mm, z);
         moved += send_home(mm, z);
+        moved += claim_take_back(mm, z);
     }
     come_to_rest(z);
     zone_count_unlocked(z, ZC_compact_daemon_moved, moved);

@@ -31,6 +31,7 @@ typedef uint32_t nodemask_t;                        /* bit n: node n */
 
 /* Flags of a pageblock. */
 #define PB_RESIDUAL    0x08u                        /* isolated with pages that cannot leave */
+#define PB_LENT        0x40u                        /* of movable type for want of room, with kernel pages in it still */
 #define PB_TENANTS     0x20u                        /* movable pages may live in this kernel block */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
 
@@ -71,6 +72,7 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(fallback_claim)       /* the block changed its type */                          \
     X(block_adopted)        /* a mostly free kernel block went to another kernel type */ \
     X(block_lent)           /* a mostly free kernel block went to movable pages */     \
+    X(block_returned)       /* such a block went back, its movable pages moved out */  \
     X(block_cleared)        /* blocks whose movable pages were moved out for a claim */ \
     X(highatomic_reserve)                                                             \
     X(highatomic_release)                                                             \
@@ -138,6 +140,7 @@ struct zone {
     uint16_t *skip;                                 /* zone lock: [block - first_block]: its free pages when emptying it failed */
     bool skip_stale;                                /* zone lock: a full pass has ended since the hints were taken */
     _Atomic uint32_t wanted_order;                  /* the highest order that somebody went without; kcompactd takes it */
+    _Atomic uint32_t lent_blocks;                   /* blocks with PB_LENT; changed under the zone lock */
     _Atomic uint32_t tenant_blocks;                 /* blocks with PB_TENANTS; changed under the zone lock */
 };
 

@@ -171,6 +171,54 @@ static void test_nodes(void **state)
     done(5);
 }
 
+/* Movable lists run dry: the kernel block that is mostly free is lent. When there is room again, it goes back, with nothing mixed. */
+static void test_lent_blocks_return(void **state)
+{
+    static struct page *kernel[1024];
+    uint64_t mixed;
+
+    (void)state;
+    compact_setup(&f, &o, 16384, CLAIM_CLEAR_FIRST, 6);
+    f.mm.claim_window = 0;
+    f.mm.compaction_proactiveness = 0;
+    for (unsigned i = 0; i < 1024; i++) {
+        kernel[i] = alloc_pages(&f.mm, GFP_KERNEL, 0);
+        assert_non_null(kernel[i]);
+    }
+    while (f.mm.zones[0].free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] > 0 || mm_free_pages(&f.mm) > 8) {
+        assert_non_null(owners_alloc(&o, GFP_HIGH_MOVABLE | __GFP_MEMALLOC, 0));
+        mm_drain(&f.mm);
+    }
+    for (unsigned i = 0; i < 1024; i++) {
+        if (i % 512 >= 50) {
+            page_put(&f.mm, kernel[i]);
+        }
+    }
+    mm_drain(&f.mm);
+    (void)compaction_background(&f.mm, &f.mm.zones[0]);
+    assert_int_equal(mm_counter(&f.mm, ZC_block_lent), 1);
+    assert_int_equal(f.mm.zones[0].lent_blocks, 1);
+    for (unsigned i = 0; i < 200; i++) {
+        assert_non_null(owners_alloc(&o, GFP_HIGH_MOVABLE | __GFP_MEMALLOC, 0));
+    }
+    mm_drain(&f.mm);
+    (void)compact_kernel_blocks(&f.mm, &mixed);
+    assert_int_equal(mixed, 1);
+    check_mm(&f.mm, 6);
+    for (uint32_t i = 0; i < o.count; i += 8) {                            /* room again, and no whole block */
+        if (page_block(o.page_of[i]) > 2) {
+            owners_put(&o, i);
+        }
+    }
+    mm_drain(&f.mm);
+    assert_true(compaction_background(&f.mm, &f.mm.zones[0]) > 150);
+    assert_int_equal(mm_counter(&f.mm, ZC_block_returned), 1);
+    assert_int_equal(f.mm.zones[0].lent_blocks, 0);
+    (void)compact_kernel_blocks(&f.mm, &mixed);
+    assert_int_equal(mixed, 0);
+    done(6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_makes_what_was_missing),
         cmocka_unit_test(test_order_is_left_behind),
         cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_lent_blocks_return),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -186,15 +186,16 @@ static void test_targets(void **state)
         assert_true(trial_compact(w, TARGET_DEFAULT, &compact));
         assert_true(trial_loan(w, true, &with));
         assert_true(trial_loan(w, false, &without));
-        ok = polluting == 0 && f.polluted == f.polluted_boot && f.with_non_movable <= blocks_allowed(l, &f) && w->alloc_failed == 0
+        ok = polluting == 0 && f.polluted - f.polluted_boot <= w->mm.zones[0].lent_blocks && f.with_non_movable <= blocks_allowed(l, &f) && w->alloc_failed == 0
              && compact.free_huge_after / PAGEBLOCK_PAGES * 100 >= compact.blocks_possible * 95 && compact.migrated * 2 <= compact.moves_least * 3
              && with.polluting == 0 && with.blocks <= without.blocks + 1;
         if (!ok || loads != NULL) {
-            print_message("%s seed %llu: fragmenting %llu (kernel %llu, tenant %llu), failed %llu, polluted %llu, non-movable %llu of %llu packed (at most %llu), "
+            print_message("%s seed %llu: fragmenting %llu (kernel %llu, tenant %llu), failed %llu, polluted %llu (lent %llu), non-movable %llu of %llu packed (at most %llu), "
                           "migrated %llu, free %llu, compaction %llu / %llu (%llu / %llu), loan %llu / %llu\n", mix->name, (unsigned long long)seed,
                           (unsigned long long)mm_counter(&w->mm, ZC_fallback_fragmenting), (unsigned long long)mm_counter(&w->mm, ZC_fallback_kernel),
                           (unsigned long long)mm_counter(&w->mm, ZC_fallback_tenant), (unsigned long long)w->alloc_failed,
-                          (unsigned long long)(f.polluted - f.polluted_boot), (unsigned long long)f.with_non_movable, (unsigned long long)f.needed_if_packed,
+                          (unsigned long long)(f.polluted - f.polluted_boot), (unsigned long long)w->mm.zones[0].lent_blocks,
+                          (unsigned long long)f.with_non_movable, (unsigned long long)f.needed_if_packed,
                           (unsigned long long)blocks_allowed(l, &f), (unsigned long long)w->migrated, (unsigned long long)compact.free_pages,
                           (unsigned long long)(compact.free_huge_after / PAGEBLOCK_PAGES), (unsigned long long)compact.blocks_possible,
                           (unsigned long long)compact.migrated, (unsigned long long)compact.moves_least, (unsigned long long)with.blocks,
