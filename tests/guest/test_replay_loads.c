@@ -190,7 +190,8 @@ static void test_targets(void **state)
              && compact.free_huge_after / PAGEBLOCK_PAGES * 100 >= compact.blocks_possible * 95 && compact.migrated * 2 <= compact.moves_least * 3
              && with.polluting == 0 && with.blocks <= without.blocks + 1;
         if (!ok || loads != NULL) {
-            print_message("%s seed %llu: fragmenting %llu (kernel %llu, tenant %llu), failed %llu, polluted %llu (lent %llu), non-movable %llu of %llu packed (at most %llu), "
+            print_message("%s seed %llu: fragmenting %llu (kernel %llu, tenant %llu), failed %llu, polluted %llu (lent %llu), "
+                          "non-movable %llu of %llu packed (at most %llu), "
                           "migrated %llu, free %llu, compaction %llu / %llu (%llu / %llu), loan %llu / %llu\n", mix->name, (unsigned long long)seed,
                           (unsigned long long)mm_counter(&w->mm, ZC_fallback_fragmenting), (unsigned long long)mm_counter(&w->mm, ZC_fallback_kernel),
                           (unsigned long long)mm_counter(&w->mm, ZC_fallback_tenant), (unsigned long long)w->alloc_failed,
