@@ -16,6 +16,7 @@ struct conform {
     struct hv_backend *be;
     const struct hv_backend_ops *ops;
     const char *pv_name, *hap_name;     /* guests to test with; NULL: none */
+    const char *coop_name;              /* one that publishes abi.h; NULL: none */
     const char *only;                   /* run checks whose name begins so; NULL: all that are not heavy */
     const char *work_dir;               /* for saved guests */
     struct hv_domain pv, hap;           /* valid where the name is set; refreshed before each check */

@@ -6,6 +6,7 @@
  * owns, and looking changes neither the machine's free pages nor a second look.
  */
 #include "conform.h"
+#include "frameshift/abi.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -263,6 +264,107 @@ static void check_oracles(struct conform *c)
     }
 }
 
+/* A paused guest makes and ends no grant: what the watch reads is what the table says, each frame at least once, nothing besides. */
+static void check_watch(struct conform *c, const struct hv_domain *d, struct hv_grants *g)
+{
+    struct hv_special *list = NULL;
+    const uint64_t *frames;
+    size_t count = 0, grants = 0, read = 0;
+    WANT_OK(c, c->ops->specials(c->be, d->domid, &list, &count, &c->err));
+    for (int again = 0; again < 2; again++) {
+        WANT_OK(c, c->ops->grants_read(c->be, g, &frames, &read, &c->err));
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool found = false;
+        if (list[i].kind != HV_SPECIAL_GRANT_MAPPED && list[i].kind != HV_SPECIAL_GRANT_OFFERED) {
+            continue;
+        }
+        for (size_t k = 0; k < read && !found; k++) {
+            found = frames[k] == (d->kind == HV_DOMAIN_PV ? list[i].mfn.n : list[i].gfn);
+        }
+        WANT(c, found, "%s: grant %u is in the table and not in the watch", d->name, list[i].grant_ref);
+        grants++;
+    }
+    WANT(c, read >= (grants > 0) && (grants > 0 || read == 0), "%s: %zu in the watch, %zu in the table", d->name, read, grants);
+    conform_note(c, "%s: %zu grants, %zu frames", d->name, grants, read);
+out:
+    free(list);
+}
+
+static void check_grants(struct conform *c)
+{
+    const struct hv_domain *both[] = { c->pv_name ? &c->pv : NULL, c->hap_name ? &c->hap : NULL };
+    if (!c->ops->grants_begin || !c->ops->grants_read || !c->ops->grants_end) {
+        EXPECT(c, !c->ops->grants_begin && !c->ops->grants_read && !c->ops->grants_end, "all three or none");
+        conform_skip(c, "the machine has no watch");
+        return;
+    }
+    for (size_t k = 0; k < 2; k++) {
+        struct hv_grants *g = NULL;
+        if (!both[k]) {
+            continue;
+        }
+        EXPECT_OK(c, c->ops->grants_begin(c->be, both[k]->domid, &g, &c->err));
+        if (c->ops->pause(c->be, both[k]->domid, &c->err) == FS_OK) {
+            check_watch(c, both[k], g);
+            (void)!c->ops->unpause(c->be, both[k]->domid, &c->err);
+        } else {
+            conform_fail(c, __FILE__, __LINE__, "pause: %s", c->err.text);
+        }
+        c->ops->grants_end(c->be, g);
+    }
+}
+
+#define NO_DOMAIN 32000u
+#define WAIT_NS   5000000ull
+
+static const struct hv_domain *find_domain(struct conform *c, const char *name, struct hv_domain *out)
+{
+    struct hv_domain *list = NULL;
+    size_t count = 0;
+    const struct hv_domain *found = NULL;
+    if (c->ops->domains(c->be, &list, &count, &c->err) == FS_OK) {
+        for (size_t i = 0; i < count && !found; i++) {
+            if (strcmp(list[i].name, name) == 0) {
+                *out = list[i];
+                found = out;
+            }
+        }
+    }
+    free(list);
+    return found;
+}
+
+static void check_coop(struct conform *c)
+{
+    struct hv_coop coop;
+    struct hv_domain d;
+    uint64_t limit;
+    if (!c->ops->coop_find || !c->ops->coop_wait) {
+        EXPECT(c, !c->ops->coop_find && !c->ops->coop_wait, "both or none");
+        conform_skip(c, "the machine has no such guests");
+        return;
+    }
+    EXPECT(c, c->ops->coop_find(c->be, NO_DOMAIN, &coop, &c->err) != FS_OK, "found in a domain that is not there");
+    EXPECT(c, c->ops->coop_wait(c->be, NO_DOMAIN, WAIT_NS, &c->err) == FS_GUEST_GONE, "waited for a domain that is not there: %s", c->err.text);
+    if (c->pv_name) {
+        EXPECT(c, c->ops->coop_find(c->be, c->pv.domid, &coop, &c->err) == FS_NOT_FOUND, "a stock guest publishes nothing: %s", c->err.text);
+        uint64_t since = c->ops->clock_ns(c->be);
+        EXPECT_OK(c, c->ops->coop_wait(c->be, c->pv.domid, WAIT_NS, &c->err));
+        EXPECT(c, c->ops->clock_ns(c->be) - since >= WAIT_NS / 2, "a wait that does not wait");
+    }
+    if (!c->coop_name) {
+        conform_skip(c, "no guest that moves its own pages");
+        return;
+    }
+    EXPECT(c, find_domain(c, c->coop_name, &d), "no guest %s", c->coop_name);
+    EXPECT_OK(c, c->ops->coop_find(c->be, d.domid, &coop, &c->err));
+    EXPECT(c, coop.version == FS_ABI_VERSION, "version %u", coop.version);
+    EXPECT_OK(c, c->ops->gfn_limit(c->be, d.domid, &limit, &c->err));
+    EXPECT(c, coop.control.n < limit, "control page %#llx of %#llx", (unsigned long long)coop.control.n, (unsigned long long)limit);
+    EXPECT_OK(c, c->ops->coop_wait(c->be, d.domid, WAIT_NS, &c->err));
+}
+
 const struct conform_check conform_host_checks[] = {
     { .name = "host", .fn = check_host },
     { .name = "ram", .fn = check_ram },
@@ -275,5 +377,7 @@ const struct conform_check conform_host_checks[] = {
     { .name = "max-pages", .fn = check_max_pages },
     { .name = "monitor", .fn = check_monitor },
     { .name = "oracles", .fn = check_oracles },
+    { .name = "grants", .fn = check_grants },
+    { .name = "coop", .fn = check_coop },
     { 0 }
 };

@@ -1,7 +1,7 @@
 /*
  * main_xen.c - the backend suite on real Xen, as a program for dom0.
  *
- *   conform-xen [--pv NAME] [--hap NAME] [--only PREFIX] [--dir DIR]
+ *   conform-xen [--pv NAME] [--hap NAME] [--coop NAME] [--only PREFIX] [--dir DIR]
  * Exit: 0 all passed, 1 some failed, 2 bad usage, 3 no Xen.
  */
 #include "conform.h"
@@ -15,6 +15,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         const char **slot = strcmp(argv[i], "--pv") == 0   ? &c.pv_name
                           : strcmp(argv[i], "--hap") == 0  ? &c.hap_name
+                          : strcmp(argv[i], "--coop") == 0 ? &c.coop_name
                           : strcmp(argv[i], "--only") == 0 ? &c.only
                           : strcmp(argv[i], "--dir") == 0  ? &c.work_dir
                                                            : NULL;

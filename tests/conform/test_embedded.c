@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "conform.h"
+#include "embedded/core.h"
 #include "embedded/embedded.h"
+#include "frameshift/abi.h"
 #include "frameshift/assert.h"
 
 struct world {
@@ -39,15 +41,17 @@ static bool build(struct world *w)
     struct emb_domain_config dom0 = { .kind = HV_DOMAIN_CONTROL, .name = "Domain-0", .pages = 4096, .vcpus = 2, .node = 0 };
     struct emb_domain_config pv = { .kind = HV_DOMAIN_PV, .name = "pv", .pages = 8192, .vcpus = 2, .seed = 1, .node = 1, .grants_mapped = 1 };
     struct emb_domain_config hap = { .kind = HV_DOMAIN_HAP, .name = "hap", .pages = 32768, .vcpus = 2, .seed = 2, .node = 1, .grants_mapped = 1 };
-    uint16_t zero;
+    struct emb_core_config coop = { .name = "coop", .pages = 4096, .vcpus = 1, .node = 2 };
+    uint16_t zero, domid;
     w->m = emb_machine_create(&c);
     return w->m && emb_domain_create(w->m, &dom0, &zero) == 0 && emb_domain_create(w->m, &pv, &w->domids[0]) == 0 &&
-           emb_domain_create(w->m, &hap, &w->domids[1]) == 0;
+           emb_domain_create(w->m, &hap, &w->domids[1]) == 0 && emb_core_create(w->m, &coop, &domid) == 0 &&
+           emb_core_publish(w->m, domid, FS_ABI_KEY_VERSION, "1") == 0 && emb_core_publish(w->m, domid, FS_ABI_KEY_CONTROL, "77") == 0;
 }
 
 static unsigned suite(struct hv_backend *be, const char *only)
 {
-    struct conform c = { .be = be, .pv_name = "pv", .hap_name = "hap", .only = only, .work_dir = "/tmp" };
+    struct conform c = { .be = be, .pv_name = "pv", .hap_name = "hap", .coop_name = "coop", .only = only, .work_dir = "/tmp" };
     return conform_run(&c);
 }
 
