@@ -49,15 +49,15 @@ static void note_movers(void *arg, const char *dimm, const struct hv_report *r, 
 static void seeds(bool threads, uint64_t count)
 {
     uint64_t first = from_environment("SEED", 1), moved = 0;
+    unsigned movers = 0;                        /* some seeds choose no guest of one kind */
     for (uint64_t seed = first; seed < first + count; seed++) {
         struct hv_drill_report r;
-        unsigned movers = 0;
         struct hv_drill_options o = { .seed = seed, .threads = threads, .on = { .arg = &movers, .on_report = note_movers } };
         expect_drill(&o, &r);
-        assert_int_equal(movers & (1u << HV_MOVER_PV | 1u << HV_MOVER_HAP | 1u << HV_MOVER_COOP),
-                         1u << HV_MOVER_PV | 1u << HV_MOVER_HAP | 1u << HV_MOVER_COOP);
         moved += r.frames_moved;
     }
+    assert_int_equal(movers & (1u << HV_MOVER_PV | 1u << HV_MOVER_HAP | 1u << HV_MOVER_COOP),
+                     1u << HV_MOVER_PV | 1u << HV_MOVER_HAP | 1u << HV_MOVER_COOP);
     print_message("%llu seeds, %llu frames moved by three movers, 0 faults\n", (unsigned long long)count, (unsigned long long)moved);
 }
 
