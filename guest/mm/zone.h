@@ -139,6 +139,7 @@ struct zone {
     uint32_t *rank;                                 /* compact_lock: blocks in the order in which they are emptied */
     uint16_t *skip;                                 /* zone lock: [block - first_block]: its free pages when emptying it failed */
     bool skip_stale;                                /* zone lock: a full pass has ended since the hints were taken */
+    _Atomic bool woken;                             /* the background's turn is due */
     _Atomic uint32_t wanted_order;                  /* the highest order that somebody went without; kcompactd takes it */
     _Atomic uint32_t lent_blocks;                   /* blocks with PB_LENT; changed under the zone lock */
     _Atomic uint32_t tenant_blocks;                 /* blocks with PB_TENANTS; changed under the zone lock */
@@ -218,6 +219,7 @@ struct mm {
     bool movable_low;
     _Atomic uint32_t extfrag_threshold;             /* compaction runs above this fragmentation index (1/1000), reclaim at or below it */
     _Atomic uint32_t compaction_proactiveness;      /* 0 to 100: how early the background compacts without being asked; 0: never */
+    uint64_t next_tick_ns;                          /* kcompactd's next look at the scores */
     uint32_t proactive_defer[MM_NODES_MAX];         /* kcompactd of the node: so many ticks are left out */
     uint64_t dma_pages, kernelcore_pages, min_free_pages;
     uint32_t movable_nodes;

@@ -18,6 +18,7 @@
 #include "balloon.h"
 #include "frameshift/assert.h"
 #include "guest.h"
+#include "../../mm/background.h"
 #include "../../mm/compaction.h"
 #include "../../mm/migrate.h"
 #include "../../mm/mm_fsck.h"
@@ -26,6 +27,7 @@
 #include "../../mm/vm_fsck.h"
 
 #define IDLE_NS 50000
+#define STEP_NS 1000000             /* what a deterministic step counts for the background */
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -70,6 +72,7 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
     reclaim_init(g->vm);
     hugetlb_init(g->hugetlb, g->vm);
     vm_install_migrate(g->vm);
+    background_init(g->mm);
     return coop_init(g->coop, g->mm, g->vm, &balloon) == MM_OK ? 0 : -ENOMEM;
 }
 
@@ -109,13 +112,16 @@ bool guest_add_task(struct guest *g, void (*step)(void *arg, struct guest *g, ui
     return true;
 }
 
-/* What is neither a task's business nor waits: on CPU 0. */
-static bool kernel_thread(struct guest *g)
+/* What is neither a task's business nor waits: on CPU 0. now_ns: the background's clock. */
+static bool kernel_thread(struct guest *g, uint64_t now_ns)
 {
+    bool busy;
+
     if (g->machine.host.wants_suspend(g->machine.host.ctx) && guest_suspend(&g->machine) == 0) {
         g->suspends++;
     }
-    return coop_poll(g->coop);
+    busy = background_poll(g->mm, g->vm, now_ns);
+    return coop_poll(g->coop) || busy;
 }
 
 void guest_step(struct guest *g)
@@ -129,7 +135,7 @@ void guest_step(struct guest *g)
         t->step(t->arg, g, next_random(&g->random));
     }
     guest_cpu_become(&g->machine.cpu[0]);
-    (void)kernel_thread(g);
+    (void)kernel_thread(g, g->steps * STEP_NS);
     g->steps++;
 }
 
@@ -139,7 +145,7 @@ void guest_cpu_main(struct guest_cpu *cpu, struct guest *g)
 
     guest_cpu_online(cpu);
     while (!atomic_load_explicit(&g->stop, memory_order_relaxed)) {
-        bool busy = cpu->id == 0 && kernel_thread(g);
+        bool busy = cpu->id == 0 && kernel_thread(g, arch_time_ns());
         uint32_t mine = (g->task_count + g->machine.cpus - 1 - cpu->id) / g->machine.cpus;
 
         if (mine > 0) {

@@ -1,21 +1,22 @@
 /*
- * serve.c - a guest at work: verifying tasks in a loop, abi.h beside them, a beat on the console, an end when it is asked for.
+ * serve.c - a guest at work: verifying tasks in a loop, abi.h and the background beside them, a beat on the console, an end when it is asked for.
  *
  * Owns: struct serve, what it says in xenstore, the order of things from start to the line of result.
  * Invariants:
- *   I1  between two tasks' steps no lock is held and no page is half moved: requests, suspend and the end are looked at there only.
+ *   I1  between two tasks' steps no lock is held and no page is half moved: requests, the background, suspend and the end are looked at there only.
  *   I2  PASS is printed only if every task found every byte right at the end, every fsck found nothing, and every page that was
  *       free at the start is free again; exactly one line begins with "frameshift-guest: PASS" or "FAIL".
  *   I3  struct serve and all that the core keeps lie in boot memory or in pages of the core: they move like a user's page.
  * Lock order: none (one vCPU).
  * Why one loop: there is one vCPU, so a step, a request and a nap in turn are what threads would be.  Naps leave the processor to
- *   others (idle=PERCENT of the time); while requests come in there are none.
+ *   others (idle=PERCENT of the time); while requests come in or the background has work there are none.
  * Options on the command line: serve=SECONDS (0: no limit), seed=N, tasks=N of each kind, pages=N of each task, kinds=MASK, idle=PERCENT.
  * Cost: a pass looks at four words beside the step.
  */
 #include "serve.h"
 #include "check.h"
 #include "../../lib/text.h"
+#include "../../mm/background.h"
 #include "../../mm/compaction.h"
 #include "../../mm/migrate.h"
 #include "../../mm/page_alloc.h"
@@ -86,6 +87,7 @@ static struct serve *core_start(void)
     reclaim_init(&s->vm);
     hugetlb_init(&s->hugetlb, &s->vm);
     vm_install_migrate(&s->vm);
+    background_init(&s->mm);
     status = coop_init(&s->coop, &s->mm, &s->vm, &hotplug);
     CHECK(status == MM_OK, "coop_init", status);
     return s;
@@ -260,12 +262,14 @@ static unsigned work(struct serve *s, uint64_t seconds)
     idle = idle < 95 ? idle : 95;
     while (reason < 0) {
         uint64_t now = arch_time_ns();
+        bool busy;
 
         s->gap_ns = now - s->seen_ns > s->gap_ns ? now - s->seen_ns : s->gap_ns;
         s->seen_ns = now;
         s->random = s->random * 6364136223846793005ull + 1442695040888963407ull;        /* Knuth's MMIX generator */
         (void)workload_step(&s->workload, (uint32_t)((s->random >> 33) % s->workload.count));
-        if (!coop_poll(&s->coop)) {
+        busy = background_poll(&s->mm, &s->vm, now);
+        if (!coop_poll(&s->coop) && !busy) {
             nap(s, now, idle);
         }
         if (now - s->beat_ns >= BEAT_NS) {
