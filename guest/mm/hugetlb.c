@@ -104,10 +104,11 @@ bool hugetlb_page_free(const struct page *page)
 
 /* ---- pages of the allocator ---- */
 
-/* Compaction and reclaim by turns until there is a whole block or neither gets on. */
+/* Compaction and reclaim by turns until there is a whole block or neither gets on. The block that compaction makes goes from its hands into the pool's. */
 static struct page *alloc_hard(struct vm *vm, uint32_t node)
 {
-    const struct compact_request request = { .targets = TARGET_BOOT, .blocks_wanted = 1, .mode = COMPACT_SYNC_LIGHT };
+    const struct compact_request request = { .targets = TARGET_BOOT, .blocks_wanted = 1, .mode = COMPACT_SYNC_LIGHT, .capture = true,
+                                             .unit_order = HUGE_ORDER, .unit_type = MIGRATE_MOVABLE };
     struct page *p = NULL;
     bool progress = true;
 
@@ -120,8 +121,9 @@ static struct page *alloc_hard(struct vm *vm, uint32_t node)
             if (z->node != node || z->rank == NULL || vm->mm->migrate.move == NULL) {
                 continue;
             }
-            if (compact_zone(vm->mm, z, &request, &r) == MM_OK && r.blocks_made > 0) {
-                p = alloc_pages_node(vm->mm, node, GFP_POOL & ~__GFP_DIRECT_RECLAIM, HUGE_ORDER);
+            if (zone_watermark_ok(z, HUGE_ORDER, 1, WMARK_MIN, ZONE_MOVABLE, GFP_POOL) && compact_zone(vm->mm, z, &request, &r) == MM_OK
+                && r.captured != NULL) {
+                p = alloc_captured(r.captured, GFP_POOL);
             }
             if (p == NULL && vm->mm->hooks.reclaim != NULL) {
                 progress |= reclaim_zone(vm, z, HUGE_PAGES, GFP_HIGH_MOVABLE) >= HUGE_PAGES / 8;

@@ -277,6 +277,12 @@ static inline struct page *hand_over(struct page *p, enum migratetype type, gfp_
     return p;
 }
 
+struct page *alloc_captured(struct page *captured, gfp_t gfp)
+{
+    ASSERT_CMP(page_state(captured), ==, PAGE_PCP);
+    return hand_over(captured, gfp_migratetype(gfp), gfp, page_order(captured));
+}
+
 /* pre: r has node and zonelist */
 FS_NOINLINE static struct page *alloc_request(struct mm *mm, const struct request *r)
 {

@@ -19,6 +19,9 @@ struct page *alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes
 uint32_t mm_local_node(const struct mm *mm);
 static inline struct page *alloc_zeroed_page(struct mm *mm, gfp_t gfp) { return alloc_pages(mm, gfp | __GFP_ZERO, 0); }
 
+/* What compaction captured (compact_result.captured) becomes the caller's, as if alloc_pages() had returned it. */
+struct page *alloc_captured(struct page *captured, gfp_t gfp);
+
 /* Drop one reference of a used unit's head; the last one frees the unit. */
 void page_put(struct mm *mm, struct page *p);
 /* The same for n units, each of whose lines is fetched while those before it are put: where pages are let go together and

@@ -98,6 +98,7 @@ static void test_growth_compacts(void **state)
     got = hugetlb_set_pool(&g.vm, 0, 1000);
     assert_true(got >= RAM_PAGES / HUGE_PAGES - 3 - (kept + HUGE_PAGES - 1) / HUGE_PAGES - 1);
     assert_true(mm_counter(&g.f.mm, ZC_pgmigrate_success) > 0);
+    assert_int_equal(mm_counter(&g.f.mm, ZC_compact_captured), mm_counter(&g.f.mm, ZC_compact_success));    /* each block went to who made it */
     for (uint64_t i = 3; i < 12000; i += 10) {
         uint64_t word;
 
