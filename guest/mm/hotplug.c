@@ -77,6 +77,7 @@ static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, str
     pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);
     z->blocks_of[MIGRATE_MOVABLE]--;
     pb->isolations = 0;
+    z->lent_blocks -= (pb->flags & PB_LENT) != 0;
     pb->flags = 0;
     pb->offline = 1;
     spin_unlock(&z->lock);

@@ -2,7 +2,7 @@
  * mm_fsck.c - recompute everything from the memmap and compare.
  *
  * Owns: nothing; it only reads.
- * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3.
+ * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3, claim.c I3.
  * Lock order: takes no lock; the caller keeps everybody out.
  * Why: the memmap and the free maps are the ground truth, and each page is in exactly one of the two.  Counts, masks,
  *   area bits and counters are caches of them, and each is recomputed from them page by page, never from another cache.
@@ -18,7 +18,7 @@ struct walk {
     uint64_t faults;
     /* of the zone at hand */
     uint64_t free, isolated, units[FREE_ORDERS][MIGRATE_TYPES], blocks[MIGRATE_TYPES];
-    uint64_t reserved, holes, pcp_pages, pages;
+    uint64_t reserved, holes, pcp_pages, pages, tenants, lent;
 };
 
 static void fault(struct walk *w, enum mm_fault f, uint64_t pfn, uint64_t is, uint64_t should_be)
@@ -242,6 +242,8 @@ static void check_zone(struct walk *w, const struct zone *z)
     expect(w, MM_FAULT_PCP_COUNT, block_pfn(z->first_block).n, listed, w->pcp_pages);
     expect(w, MM_FAULT_ZONE_FREE, block_pfn(z->first_block).n, zone_free_pages(z), w->free);
     expect(w, MM_FAULT_ZONE_FREE, block_pfn(z->first_block).n, z->isolated_free_pages, w->isolated);
+    expect(w, MM_FAULT_ZONE_TENANTS, block_pfn(z->first_block).n, z->tenant_blocks, w->tenants);
+    expect(w, MM_FAULT_ZONE_LENT, block_pfn(z->first_block).n, z->lent_blocks, w->lent);
     expect(w, MM_FAULT_ZONE_MANAGED, block_pfn(z->first_block).n, z->managed_pages, w->pages - w->reserved - w->holes);
     if (z->watermark[WMARK_MIN] > z->watermark[WMARK_LOW] || z->watermark[WMARK_LOW] > z->watermark[WMARK_HIGH]) {
         fault(w, MM_FAULT_WATERMARK, FS_FRAME_NONE, z->watermark[WMARK_MIN], z->watermark[WMARK_HIGH]);
@@ -257,7 +259,12 @@ uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
         struct walk w = { .mm = mm, .report = report, .ctx = ctx };
 
         for (uint32_t b = z->first_block; b < z->end_block; b++) {
-            if (mm_pfn_valid(mm, block_pfn(b)) && !mm_block(mm, b)->offline) {
+            if (!mm_pfn_valid(mm, block_pfn(b))) {
+                continue;
+            }
+            w.tenants += (mm_block(mm, b)->flags & PB_TENANTS) != 0;    /* one that is offline has none */
+            w.lent += (mm_block(mm, b)->flags & PB_LENT) != 0;
+            if (!mm_block(mm, b)->offline) {
                 check_block(&w, z, b);
             }
         }

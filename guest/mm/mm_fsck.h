@@ -29,6 +29,8 @@
     X(ZONE_FREE,   "a zone's free page count is wrong")                             \
     X(ZONE_UNITS,  "a zone's count of free units is wrong")                         \
     X(ZONE_BLOCKS, "a zone's count of blocks by type is wrong")                     \
+    X(ZONE_TENANTS,"tenant_blocks is not the number of blocks marked PB_TENANTS")   \
+    X(ZONE_LENT,   "lent_blocks is not the number of blocks marked PB_LENT")        \
     X(ZONE_MANAGED,"managed pages are not present less reserved")                   \
     X(PCP_MEMBER,  "a per-CPU list holds a page that is not its own")               \
     X(PCP_COUNT,   "a per-CPU page is on no list")                                  \

@@ -72,6 +72,9 @@ static void test_section_leaves_and_returns(void **state)
     while (o.count < 25000) {
         assert_non_null(owners_alloc(&o, GFP_HIGH_MOVABLE, 0));
     }
+    mm_block(&f.mm, 100)->flags |= PB_LENT;             /* a loan and its count end with the block */
+    f.mm.zones[0].lent_blocks++;
+    check_mm(&f.mm, 0);
     assert_int_equal(memory_offline(&f.mm, pfn_make(32768), pfn_make(65536), 0, &ops, &r, NULL), MM_OK);
     assert_int_equal(r.extents, 64);
     assert_int_equal(r.single_pages + r.residual_blocks, 0);

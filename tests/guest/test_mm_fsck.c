@@ -168,6 +168,10 @@ static void plant_in_zone(void)
     PLANT(z->free_units[3][MIGRATE_MOVABLE], 999, MM_FAULT_ZONE_UNITS);
     PLANT(z->managed_pages, z->managed_pages - 1, MM_FAULT_ZONE_MANAGED);
     PLANT(z->watermark[WMARK_LOW], 0, MM_FAULT_WATERMARK);
+    PLANT(z->tenant_blocks, z->tenant_blocks + 1, MM_FAULT_ZONE_TENANTS);
+    PLANT(z->lent_blocks, z->lent_blocks + 1, MM_FAULT_ZONE_LENT);
+    PLANT(mm_block(&f.mm, z->first_block)->flags, mm_block(&f.mm, z->first_block)->flags ^ PB_TENANTS, MM_FAULT_ZONE_TENANTS);
+    PLANT(mm_block(&f.mm, z->first_block)->flags, mm_block(&f.mm, z->first_block)->flags ^ PB_LENT, MM_FAULT_ZONE_LENT);
     for (unsigned t = 0; t < MIGRATE_PCP_TYPES; t++) {
         l = z->pcp[0].lists[0][t].count > 1 ? &z->pcp[0].lists[0][t] : l;
     }
