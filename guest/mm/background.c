@@ -1,5 +1,5 @@
 /*
- * background.c - the background threads of a kernel: kswapd and kcompactd.
+ * background.c - the background threads of a kernel: kswapd, kcompactd and khugepaged.
  *
  * Layer: L5
  * Owns: zone.woken, mm.next_tick_ns.
@@ -14,6 +14,7 @@
 #include "background.h"
 #include "compaction.h"
 #include "reclaim.h"
+#include "thp.h"
 
 static void wake(struct mm *mm, struct zone *z)
 {
@@ -54,6 +55,7 @@ bool background_poll(struct mm *mm, struct vm *vm, uint64_t now_ns)
         for (uint32_t node = 0; node < mm->node_count && mm->zones[0].rank != NULL; node++) {
             any |= compaction_proactive(mm, node) > 0;
         }
+        any |= vm != NULL && mm->migrate.move != NULL && khugepaged_tick(vm) > 0;
     }
     return any;
 }

@@ -2,7 +2,7 @@
  * khugepaged.c - small pages of a process become one huge page, in the background.
  *
  * Layer: L4
- * Owns: the order of the steps of a collapse.
+ * Owns: the order of the steps of a collapse; vm.khugepaged_*.
  * Invariants:
  *   I1  while the contents are copied mmap_lock is held for writing (no fault, no fork), every old page is locked (nobody moves, unmaps or reclaims it), no
  *       entry maps one, and nobody holds a reference but the entry that was and the caller: nobody can change it.
@@ -280,22 +280,38 @@ mm_status_t thp_collapse(struct mm_struct *mm, uint64_t va)
 
 /* ---- the background ---- */
 
-/* The next range at or above va that might be collapsed; UINT64_MAX: none. */
-static uint64_t next_range(struct mm_struct *mm, uint64_t va)
+static bool spend(uint64_t *budget, uint64_t cost)
 {
-    uint64_t found = UINT64_MAX;
+    bool enough = *budget >= cost;
+
+    *budget = enough ? *budget - cost : 0;
+    return enough;
+}
+
+/* The next range at or above *va that might be collapsed: true, and *va is its base. False: there is none (*va is UINT64_MAX), or the budget is out at *va. */
+static bool next_range(struct mm_struct *mm, uint64_t *va, uint64_t *budget)
+{
+    uint64_t at = *va;
+    bool found = false, out = false;
 
     read_lock(&mm->mmap_lock);
-    for (struct vm_area *v = find_vma(mm, va); v != NULL && found == UINT64_MAX; v = v->next) {
-        uint64_t base = (v->start > va ? v->start : va) + HUGE_BYTES - 1;
+    for (struct vm_area *v = find_vma(mm, at); v != NULL && !found && !out; v = v->next) {
+        uint64_t base = pte_huge_base((v->start > at ? v->start : at) + HUGE_BYTES - 1);
 
-        for (base = pte_huge_base(base); base + HUGE_BYTES <= v->end && found == UINT64_MAX; base += HUGE_BYTES) {
+        out = !spend(budget, 1);
+        for (; !out && base + HUGE_BYTES <= v->end && thp_wanted(v, base); base += HUGE_BYTES) {       /* what it says of one it says of all within */
             struct collapse c = { .mm = mm, .base = base, .vma = willing_vma(mm, base) };
 
-            found = c.vma != NULL && able(&c) ? base : UINT64_MAX;
+            out = !spend(budget, KHUGEPAGED_RANGE);
+            found = !out && c.vma != NULL && able(&c);
+            if (found || out) {
+                break;
+            }
         }
+        at = found || out ? base : at;
     }
     read_unlock(&mm->mmap_lock);
+    *va = found || out ? at : UINT64_MAX;
     return found;
 }
 
@@ -323,13 +339,11 @@ static struct mm_struct *next_process(struct vm *vm, struct mm_struct *mm)
 
 uint64_t khugepaged_scan(struct vm *vm, uint64_t ranges)
 {
-    uint64_t done = 0;
+    uint64_t done = 0, budget = UINT64_MAX;
     struct mm_struct *mm = next_process(vm, NULL);
 
     while (mm != NULL && ranges > 0) {
-        uint64_t va = next_range(mm, 0);
-
-        for (; va != UINT64_MAX && ranges > 0; va = next_range(mm, va + HUGE_BYTES), ranges--) {
+        for (uint64_t va = 0; ranges > 0 && next_range(mm, &va, &budget); va += HUGE_BYTES, ranges--) {
             mm_status_t status = thp_collapse(mm, va);
 
             done += status == MM_OK;
@@ -339,6 +353,68 @@ uint64_t khugepaged_scan(struct vm *vm, uint64_t ranges)
         }
         mm = next_process(vm, mm);
     }
+    if (mm != NULL) {
+        mm_put(mm);
+    }
+    return done;
+}
+
+/* The process where the last tick ended, if it is one still; else the first, from its beginning. */
+static struct mm_struct *resume(struct vm *vm)
+{
+    struct mm_struct *mm;
+    bool there = false;
+
+    spin_lock(&vm->lock);
+    for (mm = vm->mms; mm != NULL && mm != vm->khugepaged_mm; mm = mm->next) {
+    }
+    if (mm != NULL) {
+        int32_t users = atomic_load_explicit(&mm->users, memory_order_relaxed);
+
+        while (users > 0 && !atomic_compare_exchange_weak(&mm->users, &users, users + 1)) {
+        }
+        there = users > 0;
+    }
+    spin_unlock(&vm->lock);
+    if (!there) {
+        vm->khugepaged_va = 0;
+    }
+    return there ? mm : next_process(vm, NULL);
+}
+
+uint64_t khugepaged_tick(struct vm *vm)
+{
+    uint64_t done = 0, budget = KHUGEPAGED_BUDGET;
+    struct mm_struct *mm;
+
+    if (atomic_load_explicit(&vm->thp_policy, memory_order_relaxed) == THP_NEVER) {
+        return 0;
+    }
+    if (vm->khugepaged_defer > 0) {
+        vm->khugepaged_defer--;
+        return 0;
+    }
+    mm = resume(vm);
+    while (mm != NULL && budget > 0) {
+        uint64_t va = vm->khugepaged_va;
+
+        for (; budget > 0 && next_range(mm, &va, &budget); va += HUGE_BYTES) {
+            mm_status_t status = thp_collapse(mm, va);
+
+            done += status == MM_OK;
+            if (status == MM_ENOMEM) {
+                vm->khugepaged_defer = KHUGEPAGED_DEFER_TICKS;
+                budget = 0;
+            }
+        }
+        vm->khugepaged_va = va;
+        if (va == UINT64_MAX) {                 /* this one is done */
+            vm->khugepaged_va = 0;
+            mm = next_process(vm, mm);
+            (void)spend(&budget, 1);
+        }
+    }
+    vm->khugepaged_mm = mm;
     if (mm != NULL) {
         mm_put(mm);
     }

@@ -42,5 +42,12 @@ void thp_split_at(struct mm_struct *mm, uint64_t va);
 mm_status_t thp_collapse(struct mm_struct *mm, uint64_t va) FS_MUST_CHECK;
 /* One step of the background: look through processes for up to so many ranges of 2 MiB and collapse what can be; returns how many were. */
 uint64_t khugepaged_scan(struct vm *vm, uint64_t ranges);
+/* A tick of the background's poll: goes on where the last one ended and looks at a bounded part: KHUGEPAGED_BUDGET, of which a range of 2 MiB that wants to be
+ * huge costs KHUGEPAGED_RANGE and a vma or a process one. Nothing with THP_NEVER. After a huge page could not be had KHUGEPAGED_DEFER_TICKS are left out.
+ * Returns how many were collapsed. One caller at a time. pre: as a fault */
+#define KHUGEPAGED_RANGE       64u
+#define KHUGEPAGED_BUDGET      (9u * KHUGEPAGED_RANGE)         /* eight ranges, and 64 vmas and processes on the way */
+#define KHUGEPAGED_DEFER_TICKS 119u             /* a minute, at two a second */
+uint64_t khugepaged_tick(struct vm *vm);
 
 #endif

@@ -123,6 +123,9 @@ struct vm {
     struct pagecache *pagecache;                /* the same: pagecache_init() */
     struct hugetlb *hugetlb;                    /* NULL: no pool; hugetlb_init() */
     _Atomic unsigned thp_policy;                /* enum thp_policy */
+    const struct mm_struct *khugepaged_mm;      /* the background's: where it goes on; never followed, only looked for among the processes */
+    uint64_t khugepaged_va;
+    uint32_t khugepaged_defer;                  /* so many ticks are left out */
     struct kmem_cache *mm_cache, *vma_cache, *anon_vma_cache, *chain_cache, *policy_cache, *policy_range_cache;
     _Atomic uint64_t counters[VM_COUNTERS];
 };

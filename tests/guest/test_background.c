@@ -1,8 +1,9 @@
-/* test_background.c - the poll for kswapd and kcompactd: who is woken is served once, who is not costs nothing, ticks, a clock that goes back. */
+/* test_background.c - the poll for kswapd, kcompactd and khugepaged: who is woken is served once, who is not costs nothing, ticks, a clock that goes back. */
 #include "cache_check.h"
 #include "background.h"
 #include "compaction.h"
 #include "reclaim.h"
+#include "thp.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -110,12 +111,62 @@ static void ticks(void **state)
     }
 }
 
+/* Ranges that want to be huge become so, a bounded number a tick, in turn over all processes; none with THP_NEVER; none for a minute where memory is out. */
+static void collapses_a_part_each_tick(void **state)
+{
+    enum { UNITS = 6, ALL = 8 };
+    struct mm_struct *mm[2];
+    uint64_t now = 1, ticks = 0, before = 0;
+
+    (void)state;
+    g.f.mm.compaction_proactiveness = 0;
+    for (unsigned m = 0; m < 2; m++) {
+        uint64_t va = VA;
+
+        assert_int_equal(mm_create(&g.vm, &mm[m]), MM_OK);
+        assert_int_equal(vm_mmap(mm[m], &va, UNITS * HUGE_BYTES, VM_ACCESS, NULL, 0), MM_OK);
+        for (uint64_t u = 0; u < UNITS; u++) {
+            for (uint64_t i = 0; i < THP_COLLAPSE_PRESENT; i++) {
+                uint64_t at = va + u * HUGE_BYTES + i * PAGE;
+
+                assert_int_equal(vm_user_write(mm[m], at, &at, sizeof(at)), MM_OK);
+            }
+        }
+    }
+    assert_false(background_poll(&g.f.mm, &g.vm, now += KCOMPACTD_TICK_NS));       /* madvise, and nobody said so */
+    for (unsigned m = 0; m < 2; m++) {
+        assert_int_equal(vm_madvise(mm[m], VA, UNITS * HUGE_BYTES, MADV_HUGEPAGE), MM_OK);
+    }
+    thp_set_policy(&g.vm, THP_NEVER);
+    assert_false(background_poll(&g.f.mm, &g.vm, now += KCOMPACTD_TICK_NS));
+    thp_set_policy(&g.vm, THP_MADVISE);
+    while (vm_counter(&g.vm, VMC_thp_collapse) < 2 * UNITS) {
+        (void)background_poll(&g.f.mm, &g.vm, now += KCOMPACTD_TICK_NS);
+        assert_false(background_poll(&g.f.mm, &g.vm, now));                         /* once a tick */
+        assert_true(vm_counter(&g.vm, VMC_thp_collapse) - before <= ALL);
+        before = vm_counter(&g.vm, VMC_thp_collapse);
+        assert_true(++ticks < 8);
+    }
+    assert_true(ticks > 1);
+    for (unsigned m = 0; m < 2; m++) {
+        for (uint64_t u = 0; u < UNITS; u++) {
+            uint64_t at = VA + u * HUGE_BYTES + 5 * PAGE, word;
+
+            assert_int_equal(vm_user_read(mm[m], at, &word, sizeof(word)), MM_OK);
+            assert_int_equal(word, at);
+        }
+        mm_put(mm[m]);
+    }
+    assert_false(background_poll(&g.f.mm, &g.vm, now += KCOMPACTD_TICK_NS));       /* it remembers a process that is gone */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(serves_who_was_woken, start, stop),
         cmocka_unit_test_setup_teardown(reclaims_below_low, start, stop),
         cmocka_unit_test_setup_teardown(ticks, start, stop),
+        cmocka_unit_test_setup_teardown(collapses_a_part_each_tick, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
