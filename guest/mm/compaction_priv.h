@@ -6,6 +6,9 @@
 
 #include "compaction.h"
 
+/* Hidden: the address of such a function is handed on as a pointer, and a PIE would load it from a global offset table, which a kernel has not. */
+#pragma GCC visibility push(hidden)
+
 /* Where a unit may go; NULL: no room. Returns a unit that nobody else knows (PAGE_NONE with refs 0, or just allocated). Called with the zone
  * lock held, which it may let go meanwhile. */
 typedef struct page *(*target_fn)(void *ctx, struct zone *z, unsigned order);
@@ -43,5 +46,7 @@ uint64_t movable_room(const struct zone *z);
 
 /* hooks.compact */
 bool direct_compact(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, gfp_t gfp, struct page **captured);
+
+#pragma GCC visibility pop
 
 #endif
