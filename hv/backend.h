@@ -243,7 +243,8 @@ struct hv_backend_ops {
     /* PV: give frames back; *done are gone.  Frames that are marked end offlined. */
     fs_status_t (*decrease)(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
     /* HAP: populate gfns with new frames of an order from exactly this node / give extents back. */
-    fs_status_t (*populate)(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
+    fs_status_t (*populate)(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done,
+                            struct fs_error *err);
     fs_status_t (*depopulate)(struct hv_backend *be, uint16_t domid, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
     /* HAP: make gfn to[i] lead to the frame of gfn from[i]; from[i] becomes a hole; the frame that to[i] led to is freed
      * when its last reference goes (XENMAPSPACE_gmfn). */
@@ -308,7 +309,8 @@ struct hv_backend_ops {
     fs_status_t (*frame_refs)(struct hv_backend *be, const mfn_t *mfns, size_t count, struct hv_frame_refs *out, struct fs_error *err);
 
     /* Optional, all three or none: which gfns of a HAP domain, or mfns of a PV one, grants permit access to, asked again and
-     * again at little cost (within pauses; as the guest wrote them, so any number may occur).  Between begin and end the domain's grant table stays mapped: end before the domain is to go.
+     * again at little cost (within pauses; as the guest wrote them, so any number may occur).
+     * Between begin and end the domain's grant table stays mapped: end before the domain is to go.
      * read: *gfns is the watch's own, in no order, valid until the next call with it. */
     fs_status_t (*grants_begin)(struct hv_backend *be, uint16_t domid, struct hv_grants **out, struct fs_error *err);
     fs_status_t (*grants_read)(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err);

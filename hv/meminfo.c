@@ -64,7 +64,8 @@ static fs_status_t check_settings(const struct hv_meminfo *m, const struct hv_me
             v = strcmp(m->tunables[k].name, wants[i].name) == 0 ? &m->tunables[k] : v;
         }
         if (v == NULL) {
-            return fs_fail(err, FS_REFUSED, "%s has no setting called %s; `frameshift meminfo %s` lists them; nothing was set", m->name, wants[i].name, m->name);
+            return fs_fail(err, FS_REFUSED, "%s has no setting called %s; `frameshift meminfo %s` lists them; nothing was set", m->name, wants[i].name,
+                           m->name);
         }
         if (wants[i].value < v->least || wants[i].value > v->most) {
             return fs_fail(err, FS_REFUSED, "%s: %s takes %llu to %llu, not %llu; nothing was set", m->name, v->name, (unsigned long long)v->least,

@@ -315,7 +315,8 @@ static fs_status_t no_more(const struct shrink *s, enum fs_abi_status answer, ui
     case FS_ABI_STATUS_INVALID:     return fs_fail(err, FS_BAD_INPUT, "%s does not take the request", name);
     default:
         return s->o->grow ? fs_fail(err, FS_PARTIAL, "%s took no more: the machine has no free frames for it, or it has all that it gave", name)
-                          : fs_fail(err, FS_PARTIAL, "%s has nothing left that can go: what it has cannot be moved inside it, or is in use for the moment", name);
+                          : fs_fail(err, FS_PARTIAL, "%s has nothing left that can go: what it has cannot be moved inside it, or is in use for the moment",
+                                    name);
     }
 }
 

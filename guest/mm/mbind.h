@@ -15,7 +15,8 @@
 
 /* Give [va, va + bytes) a policy (mempolicy.h says whose it becomes) and move what is there. *moves (may be NULL) tells how far that went:
  * misplaced and failed are those of the last round, moved is the sum of all.
- * MM_EINVAL, MM_ENODEV: mpol_check() tells why, or bad flags, or a bad range (also one that cuts a unit of VM_HUGETLB); MM_EFAULT: the range has a hole; MM_ENOMEM: nothing was changed;
+ * MM_EINVAL, MM_ENODEV: mpol_check() tells why, or bad flags, or a bad range (also one that cuts a unit of VM_HUGETLB); MM_EFAULT:
+ * the range has a hole; MM_ENOMEM: nothing was changed;
  * MM_EIO: see MPOL_MF_STRICT; the policy holds if MOVE was given. */
 mm_status_t vm_mbind(struct mm_struct *mm, uint64_t va, uint64_t bytes, enum mpol_mode mode, nodemask_t nodes, unsigned flags,
                      struct node_moves *moves) FS_MUST_CHECK;

@@ -92,7 +92,8 @@ static bool place_pages(struct emb_machine *m, const struct emb_mapping *r, uint
     return true;
 }
 
-fs_status_t emb_op_map(struct hv_backend *be, uint16_t domid, const uint64_t *frames, size_t count, enum hv_map_prot prot, int *page_err, void **out, struct fs_error *err)
+fs_status_t emb_op_map(struct hv_backend *be, uint16_t domid, const uint64_t *frames, size_t count, enum hv_map_prot prot,
+                       int *page_err, void **out, struct fs_error *err)
 {
     struct emb_call c;
     struct emb_domain *d;

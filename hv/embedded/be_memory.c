@@ -65,7 +65,8 @@ fs_status_t emb_op_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *
     return s;
 }
 
-fs_status_t emb_op_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err)
+fs_status_t emb_op_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,
+                            size_t *done, struct fs_error *err)
 {
     struct emb_call c;
     struct emb_domain *d;
@@ -187,7 +188,8 @@ static void probe_group(struct probe *p, const mfn_t *mfns, size_t count, bool *
     probe_group(p, mfns + count / 2, count - count / 2, held + count / 2);
 }
 
-fs_status_t emb_op_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, const mfn_t spare[2], bool *held, uint64_t *calls, struct fs_error *err)
+fs_status_t emb_op_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, const mfn_t spare[2],
+                              bool *held, uint64_t *calls, struct fs_error *err)
 {
     struct emb_call c;
     struct emb_domain *d;

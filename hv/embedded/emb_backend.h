@@ -77,13 +77,16 @@ fs_status_t emb_op_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *
 /* be_memory.c */
 fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t emb_op_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
-fs_status_t emb_op_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
+fs_status_t emb_op_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,
+                            size_t *done, struct fs_error *err);
 fs_status_t emb_op_depopulate(struct hv_backend *be, uint16_t domid, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
 fs_status_t emb_op_remap(struct hv_backend *be, uint16_t domid, const gfn_t *from, const gfn_t *to, size_t count, size_t *done, struct fs_error *err);
 fs_status_t emb_op_gfn_limit(struct hv_backend *be, uint16_t domid, uint64_t *limit, struct fs_error *err);
-fs_status_t emb_op_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, const mfn_t spare[2], bool *held, uint64_t *calls, struct fs_error *err);
+fs_status_t emb_op_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, const mfn_t spare[2],
+                              bool *held, uint64_t *calls, struct fs_error *err);
 /* be_map.c */
-fs_status_t emb_op_map(struct hv_backend *be, uint16_t domid, const uint64_t *frames, size_t count, enum hv_map_prot prot, int *page_err, void **out, struct fs_error *err);
+fs_status_t emb_op_map(struct hv_backend *be, uint16_t domid, const uint64_t *frames, size_t count, enum hv_map_prot prot,
+                       int *page_err, void **out, struct fs_error *err);
 void emb_op_unmap(struct hv_backend *be, void *addr, size_t count);
 fs_status_t emb_op_copy(struct hv_backend *be, uint16_t domid, const struct hv_copy *list, size_t count, struct fs_error *err);
 /* be_pv.c */

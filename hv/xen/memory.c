@@ -72,7 +72,8 @@ fs_status_t xen_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfn
     return FS_OK;
 }
 
-fs_status_t xen_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err)
+fs_status_t xen_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,
+                         size_t *done, struct fs_error *err)
 {
     struct xen_be *x = xen_be(be);
     *done = 0;

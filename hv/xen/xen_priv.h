@@ -146,7 +146,8 @@ fs_status_t xen_monitor_release(struct hv_backend *be, uint16_t domid, struct fs
 fs_status_t xen_set_max_pages(struct hv_backend *be, uint16_t domid, uint64_t pages, struct fs_error *err);
 fs_status_t xen_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t xen_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
-fs_status_t xen_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
+fs_status_t xen_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,
+                         size_t *done, struct fs_error *err);
 fs_status_t xen_depopulate(struct hv_backend *be, uint16_t domid, unsigned order, const gfn_t *gfns, size_t count, size_t *done, struct fs_error *err);
 fs_status_t xen_remap(struct hv_backend *be, uint16_t domid, const gfn_t *from, const gfn_t *to, size_t count, size_t *done, struct fs_error *err);
 fs_status_t xen_gfn_limit(struct hv_backend *be, uint16_t domid, uint64_t *limit, struct fs_error *err);

@@ -215,7 +215,8 @@ static json_t *report_loan(struct world *w, uint64_t *faults)
         }
         *faults += t.faults;
         json_object_set_new(o, compact != 0 ? "after_compaction" : "without",
-                            json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "kernel_pages", (json_int_t)t.pages, "failed", (json_int_t)t.failed, "fallbacks_polluting", (json_int_t)t.polluting, "with_non_movable_before", (json_int_t)t.blocks_before,
+                            json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "kernel_pages", (json_int_t)t.pages, "failed", (json_int_t)t.failed,
+                            "fallbacks_polluting", (json_int_t)t.polluting, "with_non_movable_before", (json_int_t)t.blocks_before,
                             "with_non_movable", (json_int_t)t.blocks, "polluted", (json_int_t)t.polluted, "pages_migrated", (json_int_t)t.migrated));
     }
     return o;

@@ -111,7 +111,8 @@ static void a_hostile_tool(void **state)
 
 /* ---- a hostile guest ------------------------------------------------------------------------- */
 
-enum lie { LIE_ID, LIE_OP, LIE_STATUS, LIE_COUNT, LIE_PRODUCED, LIE_BROKEN, LIE_ENTRIES_MOVED, LIE_ENTRIES_ANY, LIE_SILENT, LIE_SESSION, LIE_VALUES, LIE_P2M, LIES };
+enum lie { LIE_ID, LIE_OP, LIE_STATUS, LIE_COUNT, LIE_PRODUCED, LIE_BROKEN, LIE_ENTRIES_MOVED, LIE_ENTRIES_ANY, LIE_SILENT,
+           LIE_SESSION, LIE_VALUES, LIE_P2M, LIES };
 
 struct liar { struct world *w; enum lie lie; uint64_t r; uint64_t told; uint64_t after; };
 

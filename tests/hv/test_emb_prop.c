@@ -159,7 +159,10 @@ static void hostile_rest(struct world *w)
         }
         break;
     }
-    case 3: (void)emb_vcpu_write(w->m, w->core, (uint32_t)rnd(w) % 2, rnd(w) % 2, (uint64_t)(uintptr_t)w->boot.direct + (w->boot.first_free + rnd(w) % 64) * 4096, &byte, 1, &fault); break;
+    case 3:
+        (void)emb_vcpu_write(w->m, w->core, (uint32_t)rnd(w) % 2, rnd(w) % 2,
+                             (uint64_t)(uintptr_t)w->boot.direct + (w->boot.first_free + rnd(w) % 64) * 4096, &byte, 1, &fault);
+        break;
     default: (void)hc(w, (unsigned)rnd(w) % 48, rnd(w), rnd(w), rnd(w), rnd(w)); break;
     }
 }

@@ -761,7 +761,8 @@ static void long_lists_are_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(interleaved_server),    cmocka_unit_test(sequential_server),     cmocka_unit_test(interleaved_laptops),   cmocka_unit_test(desktop_with_the_hole),
+        cmocka_unit_test(interleaved_server),    cmocka_unit_test(sequential_server),     cmocka_unit_test(interleaved_laptops),
+        cmocka_unit_test(desktop_with_the_hole),
         cmocka_unit_test(without_type_20),       cmocka_unit_test(beyond_4_tib),          cmocka_unit_test(qemu_has_nodes_only),
         cmocka_unit_test(real_tables),
         cmocka_unit_test(a_partner_is_missing),  cmocka_unit_test(tables_against_nodes),  cmocka_unit_test(interleave_claims),

@@ -232,7 +232,8 @@ void canned_shrink(struct hv_shrink_report *r, bool grow, uint64_t to_pages)
 {
     uint64_t before = grow ? 32768 : 65536;
 
-    *r = (struct hv_shrink_report){ .domid = 1, .name = "pv1", .grow = grow, .asked_pages = to_pages, .plan_pages = grow ? to_pages - before : before - to_pages,
+    *r = (struct hv_shrink_report){ .domid = 1, .name = "pv1", .grow = grow, .asked_pages = to_pages,
+                                    .plan_pages = grow ? to_pages - before : before - to_pages,
                                     .pages_before = before, .pages_after = to_pages, .limit_before = before, .limit_after = to_pages,
                                     .maximum_pages = 65536, .free_before = 1000, .free_after = 1000 + before - to_pages, .node_count = 1,
                                     .guest_pages = 60000, .guest_free_pages = 40000, .guest_possible_pages = 39000, .detailed = true,

@@ -145,7 +145,8 @@ static void test_sizes(void **state)
 
 static void test_settings(void **state)
 {
-    static const char *const bad[] = { "x", "=5", "x=", "x=-1", "x=5x", "X=5", "a b=5", "x= 5", "a_name_that_is_longer_than_32_bytes=1", "x=99999999999999999999" };
+    static const char *const bad[] = { "x", "=5", "x=", "x=-1", "x=5x", "X=5", "a b=5", "x= 5", "a_name_that_is_longer_than_32_bytes=1",
+                                        "x=99999999999999999999" };
     static const char *const one = "meminfo mail --set x_1=7";
 
     (void)state;
@@ -340,7 +341,8 @@ static void test_help_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_sizes), cmocka_unit_test(test_settings), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_drill), cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_settings), cmocka_unit_test(test_words),
         cmocka_unit_test(test_foreign_options), cmocka_unit_test(test_help), cmocka_unit_test(test_json_is_seen_first), cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_exclude_limit), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations), cmocka_unit_test(test_help_text),

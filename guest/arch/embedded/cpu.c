@@ -91,7 +91,8 @@ void guest_safepoint(void)
     struct guest_cpu *c = this_cpu;
     unsigned spins = 0;
 
-    if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS || atomic_load_explicit(&c->machine->stopper, memory_order_relaxed) == c) {
+    if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS ||
+        atomic_load_explicit(&c->machine->stopper, memory_order_relaxed) == c) {
         return;
     }
     while (atomic_load(&c->machine->stop_wanted)) {                         /* I2 */

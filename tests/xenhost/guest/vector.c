@@ -26,8 +26,8 @@ struct vector_state {
 #define SAVE_XMM(n) "movdqu %%xmm" #n ", " #n "*32(%[to])\n\t"
 #define LOAD_YMM(n) "vmovdqu " #n "*32(%[from]), %%ymm" #n "\n\t"
 #define SAVE_YMM(n) "vmovdqu %%ymm" #n ", " #n "*32(%[to])\n\t"
-#define CLOBBERS "memory", "cc", "rax", "rcx", "rdi", "rsi", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
-                 "xmm12", "xmm13", "xmm14", "xmm15"
+#define CLOBBERS "memory", "cc", "rax", "rcx", "rdi", "rsi", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
+                 "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
 /*
  * Loads, sleeps without touching the registers, saves. One block: the compiler cannot put anything of its own between. A system call keeps
@@ -35,9 +35,11 @@ struct vector_state {
  */
 #define HOLD(load_all, save_all)                                                                                                       \
     __asm__ volatile("fldcw %[control]\n\tldmxcsr %[mxcsr]\n\t" load_all                                                               \
-                     "1:\n\tmov %[call], %%eax\n\tmov %[time], %%rdi\n\txor %%esi, %%esi\n\tsyscall\n\tdec %[turns]\n\tjnz 1b\n\t" save_all "stmxcsr %[mxcsr_out]\n\tfnstcw %[control_out]\n\t"          \
+                     "1:\n\tmov %[call], %%eax\n\tmov %[time], %%rdi\n\txor %%esi, %%esi\n\tsyscall\n\tdec %[turns]\n\tjnz 1b\n\t"      \
+                     save_all "stmxcsr %[mxcsr_out]\n\tfnstcw %[control_out]\n\t"                                                  \
                      : [turns] "+r"(turns), [mxcsr_out] "=m"(out->mxcsr), [control_out] "=m"(out->control)                             \
-                     : [from] "r"(in), [to] "r"(out), [mxcsr] "m"(in->mxcsr), [control] "m"(in->control), [time] "r"(&sleep), [call] "i"(SYSCALL_NANOSLEEP)                               \
+                     : [from] "r"(in), [to] "r"(out), [mxcsr] "m"(in->mxcsr), [control] "m"(in->control), [time] "r"(&sleep),    \
+                       [call] "i"(SYSCALL_NANOSLEEP)                                                                               \
                      : CLOBBERS)
 
 static void hold(const struct vector_state *in, struct vector_state *out, int avx)
