@@ -2,7 +2,7 @@
  * drill.c - hv_drill(): the main job, rehearsed on a machine that knows the truth.
  *
  * Owns: the order of a drill's steps, what each must leave behind, the sum over all drills.
- * A drill: boot - run - evacuate a DIMM - run - online it - run - evacuate another - run - online it - shutdown.
+ * A drill: boot - run - (where there is a guest that moves its own pages: shrink it - run - grow it) - evacuate a DIMM - run - online it - run - evacuate another - run - online it - shutdown.
  * Invariants:
  *  I1 after each step everything is judged: every byte and table entry of every guest and every count of the machine by the
  *     rig, p2m, M2P, types and owners of all domains by the engine's own fsck;
@@ -38,6 +38,8 @@ struct drill {
     struct hv_drill_step step;
     uint64_t since_ns, writes_before;
     bool failed;                        /* on purpose, in this step */
+    char coop[64];                      /* the guest that shrinks and grows; "": there is none */
+    uint64_t coop_pages;
 };
 
 static uint64_t now_ns(void)
@@ -307,6 +309,47 @@ static fs_status_t online_once(struct drill *d, uint64_t seed, const char *dimm,
     return step_end(d, s, words.text, true, err);
 }
 
+/* A quarter of the guest goes, or comes back, while it writes; what came or went is asked of the machine. */
+static fs_status_t resize(struct drill *d, uint64_t seed, bool grow, bool *again, struct fs_error *err)
+{
+    struct hv_shrink_options o = { .guest = d->coop, .to_pages = grow ? d->coop_pages : d->coop_pages / 4 * 3, .grow = grow, .step_pages = 1024 };
+    struct hv_shrink_report r = { 0 };
+    struct fs_error words = { "" };
+    step_begin(d, seed, grow ? "grow" : "shrink", "");
+    fs_status_t s = count_begin(d, &words);
+    if (s == FS_OK) {
+        s = hv_shrink(d->hv, &o, &r, &words);
+        count_end(d);
+    }
+    bool pending = journal_pending(d->state_dir), wrong = false;
+    d->step.frames_given = !grow && r.pages_before > r.pages_after ? r.pages_before - r.pages_after : 0;
+    d->step.frames_taken = grow && r.pages_after > r.pages_before ? r.pages_after - r.pages_before : 0;
+    if (s == FS_OK || s == FS_PARTIAL) {
+        wrong = grow ? r.pages_after != d->coop_pages || r.limit_after != r.maximum_pages : r.pages_after == d->coop_pages || r.limit_after != r.pages_after;
+    }
+    *again = d->failed && (wrong || pending || (s != FS_OK && s != FS_PARTIAL));
+    if (wrong && !d->failed) {
+        char text[160];
+        (void)snprintf(text, sizeof(text), "%s of %.60s: it has %" PRIu64 " frames and a limit of %" PRIu64, d->step.name, d->coop, r.pages_after, r.limit_after);
+        d->step.faults++;
+        step_says(d, text);
+    }
+    s = step_end(d, s, words.text, !pending, err);
+    return s == FS_OK && pending ? recover(d, seed, "", err) : s;
+}
+
+static fs_status_t shrink_once(struct drill *d, uint64_t seed, const char *dimm, bool *again, struct fs_error *err)
+{
+    (void)dimm;
+    return resize(d, seed, false, again, err);
+}
+
+static fs_status_t grow_once(struct drill *d, uint64_t seed, const char *dimm, bool *again, struct fs_error *err)
+{
+    (void)dimm;
+    return resize(d, seed, true, again, err);
+}
+
 typedef fs_status_t (*once_fn)(struct drill *d, uint64_t seed, const char *dimm, bool *again, struct fs_error *err);
 
 /* I3: a failure on purpose happens once, so the second time must be the last. */
@@ -374,6 +417,13 @@ static fs_status_t boot(struct drill *d, uint64_t seed, struct fs_error *err)
     struct fs_error words = { "" };
     fs_status_t s = drill_config(d->ops, d->o, &machine, &words);
     machine.seed = seed;
+    d->coop[0] = '\0';
+    for (size_t i = 0; s == FS_OK && i < machine.guest_count && d->coop[0] == '\0'; i++) {
+        if (machine.guests[i].kind == RIG_COOP) {
+            memcpy(d->coop, machine.guests[i].name, sizeof(d->coop));
+            d->coop_pages = machine.guests[i].pages;
+        }
+    }
     step_begin(d, seed, "boot", "");
     if (s == FS_OK) {
         s = d->ops->open(&machine, &d->rig, &words);
@@ -412,6 +462,15 @@ static fs_status_t one_drill(struct drill *d, uint64_t seed, struct fs_error *er
     fs_status_t s = boot(d, seed, err);
     if (s == FS_OK) {
         s = run_guests(d, seed, err);
+    }
+    if (s == FS_OK && d->coop[0] != '\0') {
+        s = with_failures(d, shrink_once, seed, "", err);
+        if (s == FS_OK) {
+            s = run_guests(d, seed, err);
+        }
+        if (s == FS_OK) {
+            s = with_failures(d, grow_once, seed, "", err);
+        }
     }
     for (int round = 0; round < 2 && s == FS_OK; round++) {
         char last[HV_NAME_BYTES];

@@ -25,6 +25,7 @@
 #include "hv_priv.h"
 #include "journal.h"
 #include "range.h"
+#include "shrink.h"
 
 #define SWEEP_TRIES 3
 
@@ -514,6 +515,50 @@ static fs_status_t verdict(const struct hv_report *r)
     return r->frames_blocked > 0 ? FS_PARTIAL : FS_OK;
 }
 
+/* ---- room that guests make ------------------------------------------------------------------------ */
+
+static void refusal_adds(struct hv_plan *p, const char *fmt, const char *words)
+{
+    size_t used = strlen(p->refusal);
+    (void)snprintf(p->refusal + used, sizeof(p->refusal) - used, fmt, words);
+}
+
+/* The plan lacks room: guests that can are asked, or named. FS_OK: the plan may be another one now; look at its refusal. */
+static fs_status_t seek_room(struct evacuation *e, struct fs_error *err)
+{
+    struct hv_plan *plan = &e->report->plan;
+    struct room_plan room;
+    char words[200];
+    fs_status_t s = FS_OK;
+    room_ask(e->hv, &e->survey, e->options, plan->room_missing_pages, &room);
+    room_plan_text(&room, words, sizeof(words));
+    if (!room.enough) {
+        if (room.count > 0) {
+            refusal_adds(plan, "; guests could give no more than %s", words);
+        }
+    } else if (!e->options->make_room) {
+        refusal_adds(plan, "; --make-room would shrink %s first", words);
+    } else if (e->options->dry_run) {
+        plan->refusal[0] = '\0';
+        plan->refusal_status = FS_OK;
+        size_t used = strlen(plan->note);
+        (void)snprintf(plan->note + used, sizeof(plan->note) - used, "%sroom is missing: shrinks %.180s first", used > 0 ? "; " : "", words);
+    } else {
+        s = room_make(e->hv, &room, &e->report->made_room, &e->report->made_room_count, err);
+        if (s == FS_OK) {               /* what lies where is another thing now */
+            hv_plan_free(plan);
+            survey_free(&e->survey);
+            s = survey_target(e->hv, e->options->target, &e->survey, err);
+        }
+        if (s == FS_OK) {
+            e->ctx.host = e->survey.host;
+            s = survey_plan(e->hv, &e->survey, e->options, plan, err);
+        }
+    }
+    room_plan_free(&room);
+    return s;
+}
+
 fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options, struct hv_report *out, struct fs_error *err)
 {
     struct evacuation e = { .hv = hv, .options = options, .report = out };
@@ -531,6 +576,12 @@ fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options
     s = survey_plan(hv, &e.survey, options, &out->plan, err);
     if (s != FS_OK) {
         goto out;
+    }
+    if (out->plan.refusal_status == FS_NO_ROOM && out->plan.room_missing_pages > 0) {
+        s = seek_room(&e, err);
+        if (s != FS_OK) {
+            goto out;
+        }
     }
     phase(&e, "plan", &since, out->plan.counts.total);
     mover_event(&e.ctx, EV_PLAN_END, FS_DOMID_NONE, out->plan.room_needed_pages, out->plan.blocker_count, NULL);
@@ -568,11 +619,15 @@ out:
     free(e.known);
     free(e.refused);
     survey_free(&e.survey);
+    if (s != FS_OK && s != FS_PARTIAL && s != FS_NEEDS_RECOVER) {
+        room_give_back(hv, out->made_room, out->made_room_count);
+    }
     return s;
 }
 
 void hv_report_free(struct hv_report *r)
 {
+    free(r->made_room);
     hv_plan_free(&r->plan);
     free(r->domains);
     free(r->blockers);

@@ -118,11 +118,73 @@ struct hv_plan {
 };
 void hv_plan_free(struct hv_plan *p);
 
+/* ---- shrink, grow ---- */
+
+/* Guests that speak abi.h give memory to the machine and take it again, in steps, while they run.  The limit (max_pages) follows each
+ * step, so that nothing comes back secretly.  A run that was stopped or killed leaves a guest that is whole; the next run goes on. */
+
+/* X(name, words): why pages stay in a block of which everything else went, as the guest says. */
+#define HV_STAYS_LIST(X)                                                             \
+    X(dma,    "a device has their frames")                                           \
+    X(boot,   "there since boot")                                                    \
+    X(table,  "page tables")                                                         \
+    X(kernel, "other kernel memory")                                                 \
+    X(busy,   "in use for the moment")
+enum hv_stays {
+#define X(name, words) HV_STAYS_##name,
+    HV_STAYS_LIST(X)
+#undef X
+    HV_STAYS
+};
+
+struct hv_shrink_options {
+    const char *guest;              /* name or domid */
+    uint64_t to_pages;
+    bool grow, dry_run;
+    bool for_room;                  /* it makes room for an evacuation: hv_grow_back() gives it back */
+    uint64_t step_pages;            /* asked for at a time; 0: 16 MiB */
+    uint64_t timeout_ns;            /* for an answer; 0: 60 s */
+    uint32_t crash_at;              /* test hook: SIGKILL self at this journal record; 0: never */
+};
+
+struct hv_shrink_report {
+    uint16_t domid;
+    char name[HV_NAME_BYTES];
+    bool grow, dry_run;
+    fs_status_t status;
+    char error[512];                /* "" where status is OK; of PARTIAL: why no more */
+    uint64_t asked_pages;           /* the size that was asked for */
+    uint64_t plan_pages;            /* to give or take: whole blocks of 512 */
+    /* what the machine says */
+    uint64_t pages_before, pages_after, limit_before, limit_after, maximum_pages;   /* maximum: before it was shrunk for the first time */
+    uint64_t free_before, free_after;
+    struct { uint32_t node; uint64_t before, after; } nodes[64];
+    size_t node_count;
+    /* what the guest says */
+    uint64_t guest_pages, guest_free_pages, guest_possible_pages, guest_given_pages;    /* before; possible: it could give; UINT64_MAX: it does not tell */
+    uint64_t said_pages;            /* given or taken by its answers */
+    bool detailed;                  /* it tells the rest */
+    uint64_t blocks, single_pages, machine_extents, sections, migrated_pages, residual_blocks, stays[HV_STAYS];
+    uint64_t stops;                 /* of all its CPUs, meanwhile (moving its pages elsewhere, not this) */
+    uint64_t requests;
+    uint64_t ns;                    /* from the first request to the last answer */
+    uint64_t fsck_faults;           /* p2m, M2P, types and owners, afterwards */
+    uint64_t given_back_pages;      /* it made room that was not needed in the end */
+};
+/* FS_PARTIAL: fewer pages than asked for, out->error says why.  FS_REFUSED, FS_NO_ROOM, FS_BAD_RANGE, FS_UNSUPPORTED: nothing was changed.
+ * FS_INTERRUPTED: between two steps.  out holds what happened in any case. */
+fs_status_t hv_shrink(struct hv *hv, const struct hv_shrink_options *options, struct hv_shrink_report *out, struct fs_error *err) FS_MUST_CHECK;
+
+/* Guests that made room for an evacuation (hv_evacuate_options.make_room) take it again, all that still live; the worst status of them.
+ * *list: malloc'd, a report for each. */
+fs_status_t hv_grow_back(struct hv *hv, struct hv_shrink_report **list, size_t *count, struct fs_error *err) FS_MUST_CHECK;
+
 /* ---- evacuate ---- */
 
 struct hv_evacuate_options {
     const char *target;             /* DIMM or node name, or "mfn:START-END" (hex, half-open) */
     bool dry_run, verify, evict;
+    bool make_room;                 /* guests that can are asked to shrink first, where room is missing */
     uint64_t max_blackout_ns;       /* 0: one suspend per guest */
     uint64_t max_pause_ns;          /* HAP; 0: 10 ms */
     uint64_t suspend_timeout_ns;    /* 0: 60 s */
@@ -167,66 +229,13 @@ struct hv_report {
     bool verified;                  /* verify was asked, ran on every moved page that has contents, found 0 mismatches */
     uint64_t pages_hashed, mismatches, moved_free;
     uint64_t hypercall_count;       /* where the backend counts */
+    struct hv_shrink_report *made_room;     /* the guests that were asked to shrink first */
+    size_t made_room_count;
 };
 /* With dry_run only out->plan is filled.  On failure out holds what happened so far. */
 fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *options,
                         struct hv_report *out, struct fs_error *err) FS_MUST_CHECK;
 void hv_report_free(struct hv_report *r);
-
-/* ---- shrink, grow ---- */
-
-/* Guests that speak abi.h give memory to the machine and take it again, in steps, while they run.  The limit (max_pages) follows each
- * step, so that nothing comes back secretly.  A run that was stopped or killed leaves a guest that is whole; the next run goes on. */
-
-/* X(name, words): why pages stay in a block of which everything else went, as the guest says. */
-#define HV_STAYS_LIST(X)                                                             \
-    X(dma,    "a device has their frames")                                           \
-    X(boot,   "there since boot")                                                    \
-    X(table,  "page tables")                                                         \
-    X(kernel, "other kernel memory")                                                 \
-    X(busy,   "in use for the moment")
-enum hv_stays {
-#define X(name, words) HV_STAYS_##name,
-    HV_STAYS_LIST(X)
-#undef X
-    HV_STAYS
-};
-
-struct hv_shrink_options {
-    const char *guest;              /* name or domid */
-    uint64_t to_pages;
-    bool grow, dry_run;
-    uint64_t step_pages;            /* asked for at a time; 0: 16 MiB */
-    uint64_t timeout_ns;            /* for an answer; 0: 60 s */
-    uint32_t crash_at;              /* test hook: SIGKILL self at this journal record; 0: never */
-};
-
-struct hv_shrink_report {
-    uint16_t domid;
-    char name[HV_NAME_BYTES];
-    bool grow, dry_run;
-    fs_status_t status;
-    char error[512];                /* "" where status is OK; of PARTIAL: why no more */
-    uint64_t asked_pages;           /* the size that was asked for */
-    uint64_t plan_pages;            /* to give or take: whole blocks of 512 */
-    /* what the machine says */
-    uint64_t pages_before, pages_after, limit_before, limit_after, maximum_pages;   /* maximum: before it was shrunk for the first time */
-    uint64_t free_before, free_after;
-    struct { uint32_t node; uint64_t before, after; } nodes[64];
-    size_t node_count;
-    /* what the guest says */
-    uint64_t guest_pages, guest_free_pages, guest_possible_pages, guest_given_pages;    /* before; possible: it could give; UINT64_MAX: it does not tell */
-    uint64_t said_pages;            /* given or taken by its answers */
-    bool detailed;                  /* it tells the rest */
-    uint64_t blocks, single_pages, machine_extents, sections, migrated_pages, residual_blocks, stays[HV_STAYS];
-    uint64_t stops;                 /* of all its CPUs, meanwhile (moving its pages elsewhere, not this) */
-    uint64_t requests;
-    uint64_t ns;                    /* from the first request to the last answer */
-    uint64_t fsck_faults;           /* p2m, M2P, types and owners, afterwards */
-};
-/* FS_PARTIAL: fewer pages than asked for, out->error says why.  FS_REFUSED, FS_NO_ROOM, FS_BAD_RANGE, FS_UNSUPPORTED: nothing was changed.
- * FS_INTERRUPTED: between two steps.  out holds what happened in any case. */
-fs_status_t hv_shrink(struct hv *hv, const struct hv_shrink_options *options, struct hv_shrink_report *out, struct fs_error *err) FS_MUST_CHECK;
 
 /* ---- the rest ---- */
 
@@ -317,7 +326,7 @@ void hv_meminfo_free(struct hv_meminfo *m);
  * step every byte of every guest and every count of the machine is judged. */
 struct hv_drill_step {
     uint64_t seed;
-    char name[16];                  /* boot run evacuate recover online shutdown */
+    char name[16];                  /* boot run shrink grow evacuate recover online shutdown */
     char dimm[HV_NAME_BYTES];       /* "" where it is about none */
     fs_status_t status;             /* of the call that the step is about */
     char text[512];                 /* what went wrong; "" if nothing */
@@ -326,6 +335,7 @@ struct hv_drill_step {
     uint64_t judge_ns;
     uint64_t writes;                /* pages that guests wrote meanwhile */
     uint64_t frames_moved, frames_blocked, frames_onlined;
+    uint64_t frames_given, frames_taken;    /* of a shrink; of a grow */
     uint64_t frames_left, frames_bound; /* guests' frames still in the DIMM; of them in somebody else's hands */
     uint64_t pages_checked, faults;
     const struct hv_status_report *machine;     /* after it; valid while the callback runs */

@@ -357,6 +357,10 @@ static fs_status_t begin(struct shrink *s, struct fs_error *err)
     struct journal_begin b = { .version = JOURNAL_VERSION, .start_time_s = (uint64_t)time(NULL) };
     struct journal_domain d = { .domid = s->dom.domid, .mover = HV_MOVER_COOP, .max_pages = s->dom.max_pages };
     struct shrink_record r = { .grow = s->o->grow, .plan_pages = s->r->plan_pages, .pages_before = s->dom.tot_pages, .was = s->was };
+    if (s->o->for_room && !s->o->grow && s->was.back_pages < s->dom.tot_pages) {
+        s->was.back_pages = s->dom.tot_pages;
+        r.was = s->was;
+    }
     (void)snprintf(b.target, sizeof(b.target), "%s %s", s->o->grow ? "grow" : "shrink", s->r->name);
     memcpy(d.uuid, s->dom.uuid, sizeof(d.uuid));
     fs_status_t rc = journal_append(s->journal, JR_BEGIN, &b, sizeof(b), err);

@@ -2,7 +2,7 @@
  * shrunk.c - which guests were shrunk, and what they had before.
  *
  * Owns: STATE_DIR/shrunk: a first line that names the format, then one line a domain: uuid, its limit and its pages before it was shrunk
- * for the first time, the limit that we set.
+ * for the first time, the limit that we set, and what it had before it made room for an evacuation (0: it did not).
  * Invariants:
  *   I1  the file is replaced as a whole (written beside, synced, renamed): a reader sees the old one or the new one.
  *   I2  a line is taken only if the domain's limit is the one that we set.
@@ -26,11 +26,11 @@
 
 #define FILE_NAME   "shrunk"
 #define FILE_NEW    "shrunk.new"
-#define FIRST_LINE  "frameshift-shrunk 1\n"
+#define FIRST_LINE  "frameshift-shrunk 2\n"
 #define LINE_BYTES  128u
 #define ENTRIES_MAX 1024u
 
-struct entry { uint8_t uuid[16]; uint64_t max_pages, tot_pages, limit_pages; };
+struct entry { uint8_t uuid[16]; uint64_t max_pages, tot_pages, limit_pages, back_pages; };
 struct list { struct entry entries[ENTRIES_MAX]; size_t count; };
 
 static fs_status_t no_good(const char *dir, const char *why, struct fs_error *err)
@@ -50,7 +50,7 @@ static bool parse_line(const char *line, struct entry *e)
         }
         e->uuid[i] = (uint8_t)byte;
     }
-    return sscanf(line + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64 "\n%n", &e->max_pages, &e->tot_pages, &e->limit_pages, &used) == 3 &&
+    return sscanf(line + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "\n%n", &e->max_pages, &e->tot_pages, &e->limit_pages, &e->back_pages, &used) == 4 &&
            line[32 + used] == '\0' && strlen(line) > 32;
 }
 
@@ -114,7 +114,7 @@ static fs_status_t write_list(const char *dir, int dir_fd, const struct list *l,
         for (unsigned k = 0; k < sizeof(e->uuid); k++) {
             ok = fprintf(f, "%02x", e->uuid[k]) > 0 && ok;
         }
-        ok = fprintf(f, " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", e->max_pages, e->tot_pages, e->limit_pages) > 0 && ok;
+        ok = fprintf(f, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", e->max_pages, e->tot_pages, e->limit_pages, e->back_pages) > 0 && ok;
     }
     ok = fflush(f) == 0 && fsync(fd) == 0 && ok;
     ok = fclose(f) == 0 && ok;
@@ -159,21 +159,7 @@ fs_status_t shrunk_find(const char *state_dir, const struct hv_domain *dom, stru
 
     *out = (struct shrunk){ .max_pages = dom->max_pages, .tot_pages = dom->tot_pages };
     if (e != NULL && e->limit_pages == dom->max_pages) {                        /* I2 */
-        *out = (struct shrunk){ .max_pages = e->max_pages, .tot_pages = e->tot_pages };
-    }
-    unload(dir_fd, l);
-    return s;
-}
-
-fs_status_t shrunk_list(const char *state_dir, const struct hv_domain *domains, size_t count, bool *found, struct fs_error *err)
-{
-    struct list *l;
-    int dir_fd;
-    fs_status_t s = load(state_dir, &dir_fd, &l, err);
-
-    for (size_t i = 0; i < count; i++) {
-        const struct entry *e = s == FS_OK ? find(l, &domains[i]) : NULL;
-        found[i] = e != NULL && e->limit_pages == domains[i].max_pages;         /* I2 */
+        *out = (struct shrunk){ .max_pages = e->max_pages, .tot_pages = e->tot_pages, .back_pages = e->back_pages };
     }
     unload(dir_fd, l);
     return s;
@@ -221,6 +207,7 @@ fs_status_t shrunk_set(const char *state_dir, struct hv_backend *be, const struc
             e->max_pages = entry->max_pages;
             e->tot_pages = entry->tot_pages;
             e->limit_pages = limit_pages;
+            e->back_pages = entry->back_pages > dom->tot_pages ? entry->back_pages : 0;
         }
     }
     if (s == FS_OK) {

@@ -289,6 +289,7 @@ bool json_report(FILE *f, const struct hv_report *r, const struct json_report_in
     put_number(&o, "hypercalls", r->hypercall_count);
     put_number(&o, "moved_free", r->moved_free);
     object_put(&o, "phases", json_phases(r->phases, r->phase_count));
+    object_put(&o, "made_room", json_shrinks(r->made_room, r->made_room_count));
     for (size_t i = 0; i < r->domain_count; i++) {
         const struct hv_domain_report *d = &r->domains[i];
         object_append(&domains, domain_report_value(d, swept ? groups_frames_of(&groups, d->plan.domid) : d->blocked));

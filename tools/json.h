@@ -33,7 +33,7 @@ bool json_fsck(FILE *f, const struct hv_fsck_report *r, fs_status_t status);
 bool json_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status);
 bool json_shrink(FILE *f, const struct hv_shrink_report *r);        /* "shrink", or "grow" */
 bool json_meminfo(FILE *f, const struct hv_meminfo *m);
-bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_t status);
+bool json_online(FILE *f, const char *target, uint64_t onlined_pages, const struct hv_shrink_report *grown, size_t grown_count, fs_status_t status);
 /* machine_version NULL: the machine was not reached, error tells why. */
 bool json_version(FILE *f, const char *version, const char *machine, const char *machine_version, const char *error);
 bool json_step(FILE *f, const struct hv_drill_step *s);

@@ -32,6 +32,7 @@ void put_error(struct object *o, const char *text);                        /* "e
 
 json_t *json_number(uint64_t n);
 json_t *json_domid(uint16_t domid);
+json_t *json_shrinks(const struct hv_shrink_report *list, size_t count);     /* json_show.c */
 json_t *json_uuid(const uint8_t uuid[16]);
 json_t *json_ranges(const struct mfn_range_set *set);
 json_t *json_phases(const struct hv_phase *phases, size_t count);

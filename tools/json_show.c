@@ -144,7 +144,7 @@ bool json_recover(FILE *f, const struct hv_recover_report *r, fs_status_t status
     return json_write_line(f, &o);
 }
 
-bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_t status)
+bool json_online(FILE *f, const char *target, uint64_t onlined_pages, const struct hv_shrink_report *grown, size_t grown_count, fs_status_t status)
 {
     struct object o;
 
@@ -152,6 +152,7 @@ bool json_online(FILE *f, const char *target, uint64_t onlined_pages, fs_status_
     put_status(&o, status);
     put_string(&o, "dimm", target, SIZE_MAX);
     put_number(&o, "frames_onlined", onlined_pages);
+    object_put(&o, "grown", json_shrinks(grown, grown_count));
     return json_write_line(f, &o);
 }
 
@@ -205,6 +206,21 @@ static void put_shrink(struct object *o, const struct hv_shrink_report *r)
     put_number(o, "requests", r->requests);
     put_number(o, "time_ns", r->ns);
     put_number(o, "fault_count", r->fsck_faults);
+    put_number(o, "frames_given_back", r->given_back_pages);
+}
+
+json_t *json_shrinks(const struct hv_shrink_report *list, size_t count)
+{
+    struct object array;
+
+    object_begin_array(&array);
+    for (size_t i = 0; i < count; i++) {
+        struct object o;
+        object_begin(&o);
+        put_shrink(&o, &list[i]);
+        object_append(&array, object_end(&o));
+    }
+    return object_end(&array);
 }
 
 bool json_shrink(FILE *f, const struct hv_shrink_report *r)
@@ -234,6 +250,8 @@ bool json_step(FILE *f, const struct hv_drill_step *s)
     put_number(&o, "frames_moved", s->frames_moved);
     put_number(&o, "frames_blocked", s->frames_blocked);
     put_number(&o, "frames_onlined", s->frames_onlined);
+    put_number(&o, "frames_given", s->frames_given);
+    put_number(&o, "frames_taken", s->frames_taken);
     put_number(&o, "frames_left", s->frames_left);
     put_number(&o, "frames_bound", s->frames_bound);
     put_number(&o, "fault_count", s->faults);

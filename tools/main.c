@@ -31,7 +31,7 @@ static const struct verb verbs[] = {
       OPTS_EVACUATE, 1, 1, verb_evacuate },
     { "online", "TARGET", "give a range back to Xen",
       "Takes the offline marks off TARGET: Xen may use the memory again.",
-      0, 1, 1, verb_online },
+      OPTS_ONLINE, 1, 1, verb_online },
     { "shrink", "GUEST", "a guest gives memory back to Xen while it runs",
       "Asks GUEST (name or domid) to give back what it has beyond --to SIZE, step by step: whole sections of 128 MiB\n"
       "first, then blocks of 2 MiB, the highest first. The guest moves out of them what it needs; it does not stand\n"
@@ -59,11 +59,11 @@ static const struct verb verbs[] = {
       0, 0, 0, verb_recover },
     { "drill", "", "rehearse it all on a machine inside this program",
       "Boots a machine of several DIMMs inside this program, with PV and PVH guests and one that moves its own\n"
-      "pages, all of them writing. Evacuates the DIMM with most of them, brings it back, evacuates another. After\n"
-      "each step every byte and page-table entry of every guest is compared with what the guest wrote, every count\n"
-      "of the machine and every table is checked, and at the end the free frames. Needs no Xen and no root, and\n"
-      "touches nothing outside itself. Exit code 0: all of it was right; 12: a fault was found; others: what a\n"
-      "step said.",
+      "pages, all of them writing. That one gives a quarter of its memory back and takes it again. Evacuates the DIMM\n"
+      "with most of them, brings it back, evacuates another. After each step every byte and page-table entry of\n"
+      "every guest is compared with what the guest wrote, every count of the machine and every table is checked,\n"
+      "and at the end the free frames. Needs no Xen and no root, and touches nothing outside itself. Exit code 0: all\n"
+      "of it was right; 12: a fault was found; others: what a step said.",
       OPTS_DRILL, 0, 0, verb_drill },
     { "version", "", "the version of this program and of the machine",
       "Prints both; works without Xen too, and then says what is missing.",

@@ -20,7 +20,7 @@
 enum option_id {
     OPT_JSON = 256, OPT_MACHINE, OPT_MAP, OPT_STATE_DIR, OPT_VERSION, OPT_VERIFY, OPT_EVICT, OPT_EVICT_DIR,
     OPT_MAX_BLACKOUT, OPT_MAX_PAUSE, OPT_SUSPEND_TIMEOUT, OPT_EXCLUDE, OPT_CRASH_AT, OPT_PAUSE, OPT_SEED, OPT_SEEDS, OPT_DIMMS, OPT_GUEST,
-    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML, OPT_TO, OPT_SET,
+    OPT_THREADS, OPT_FAIL_CALL, OPT_HTML, OPT_TO, OPT_SET, OPT_MAKE_ROOM, OPT_GROW_BACK,
     OPT_DEBUG = 'd', OPT_HELP = 'h', OPT_DRY_RUN = 'n', OPT_QUIET = 'q',
 };
 
@@ -41,6 +41,8 @@ static const struct option_spec {
     { "version", NULL, OPT_VERSION, 0, "the version of this program" },
     { "dry-run", NULL, OPT_DRY_RUN, OPTS_EVACUATE | OPTS_SHRINK, "plan only: change nothing" },
     { "verify", NULL, OPT_VERIFY, OPTS_EVACUATE, "hash every moved page before and after (stops last longer)" },
+    { "make-room", NULL, OPT_MAKE_ROOM, OPTS_EVACUATE, "where room is missing, guests that can (abi.h) shrink first" },
+    { "grow-back", NULL, OPT_GROW_BACK, OPTS_ONLINE, "guests that made room for an evacuation take their memory again" },
     { "evict", NULL, OPT_EVICT, OPTS_EVACUATE | OPTS_DRILL, "save and restore guests that have frames which cannot move" },
     { "evict-dir", "DIR", OPT_EVICT_DIR, OPTS_EVACUATE, "where --evict saves them (the state directory)" },
     { "max-blackout", "MS", OPT_MAX_BLACKOUT, OPTS_EVACUATE | OPTS_DRILL, "PV: split a guest's share over stops of about this length" },
@@ -297,6 +299,8 @@ static void option_flag(int id, struct tool_options *out)
     case OPT_VERIFY:  out->verify = true; break;
     case OPT_EVICT:   out->evict = true; break;
     case OPT_PAUSE:   out->pause = true; break;
+    case OPT_MAKE_ROOM: out->make_room = true; break;
+    case OPT_GROW_BACK: out->grow_back = true; break;
     case OPT_THREADS: out->threads = true; break;
     default: break;
     }

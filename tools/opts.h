@@ -21,6 +21,7 @@ struct tool;
 #define OPTS_DRILL    0x4u
 #define OPTS_SHRINK   0x8u
 #define OPTS_MEMINFO  0x10u
+#define OPTS_ONLINE   0x80u
 
 struct verb {
     const char *name;
@@ -43,7 +44,7 @@ struct tool_options {
     bool json;                      /* JSON lines on standard output, instead of text */
     const char *json_file;          /* JSON lines into this file, beside the text; or NULL */
     bool quiet, debug, help, version;
-    bool dry_run, verify, evict, pause;
+    bool dry_run, verify, evict, pause, make_room, grow_back;
     const char *evict_dir;
     uint64_t max_blackout_ns, max_pause_ns, suspend_timeout_ns;
     const char *exclude[OPTS_EXCLUDE_MAX];

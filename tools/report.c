@@ -419,6 +419,7 @@ void report_dry_run_text(FILE *f, const struct hv_plan *p, const struct report_i
     if (p->refusal_status == FS_OK && info->status == FS_OK) {
         fputs(" To run it: `frameshift evacuate ", f);
         print_target(f, p, info->target);
+        fputs(p->room_missing_pages > 0 ? " --make-room" : "", f);
         fputs(info->evict ? " --evict`" : "`", f);
         if (l.evictable > 0 && !info->evict) {
             fprintf(f, "; --evict would also take away %s of the frames that stay", text_count(l.evictable).s);

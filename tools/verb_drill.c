@@ -81,6 +81,8 @@ static void step_text(FILE *f, const struct hv_drill_step *s)
     if (strcmp(s->name, "evacuate") == 0) {
         fprintf(f, "%s frames moved, %s of guests stay (%s in other hands); ", text_count(s->frames_moved).s, text_count(s->frames_left).s,
                 text_count(s->frames_bound).s);
+    } else if (s->frames_given > 0 || s->frames_taken > 0) {
+        fprintf(f, "%s frames %s; ", text_count(s->frames_given + s->frames_taken).s, s->frames_given > 0 ? "given to the machine" : "taken again");
     } else if (strcmp(s->name, "online") == 0) {
         fprintf(f, "%s frames in use again; ", text_count(s->frames_onlined).s);
     }

@@ -15,6 +15,7 @@
 #include "feed.h"
 #include "json.h"
 #include "report.h"
+#include "show.h"
 
 struct run {
     struct tool *tool;
@@ -67,7 +68,7 @@ static fs_status_t run_engine(struct run *run, struct fs_error *err)
 {
     const struct tool_options *o = run->tool->opt;
     struct hv_evacuate_options options = {
-        .target = o->argument, .dry_run = o->dry_run, .verify = o->verify, .evict = o->evict, .evict_dir = o->evict_dir,
+        .target = o->argument, .dry_run = o->dry_run, .verify = o->verify, .evict = o->evict, .make_room = o->make_room, .evict_dir = o->evict_dir,
         .max_blackout_ns = o->max_blackout_ns, .max_pause_ns = o->max_pause_ns, .suspend_timeout_ns = o->suspend_timeout_ns,
         .exclude = run->exclude, .exclude_count = o->exclude_count, .crash_at = o->crash_at,
         .on_plan = on_plan, .plan_arg = run,
@@ -107,6 +108,10 @@ static fs_status_t tell(struct run *run, fs_status_t status, const struct fs_err
     if (run->tool->json) {
         struct json_report_info info = { o->argument, status, error, o->dry_run, o->verify, o->evict };
         status = tool_told(run->tool, json_report(run->tool->json, r, &info), status);
+    }
+    for (size_t i = 0; i < r->made_room_count && run->tool->text; i++) {
+        fputs(i == 0 ? "\nRoom was made:\n" : "", out);
+        show_shrink(out, &r->made_room[i], o->quiet);
     }
     if (run->tool->text && planned) {
         struct report_info info = { o->argument, status, o->verify, o->evict, o->quiet, false };

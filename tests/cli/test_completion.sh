@@ -42,7 +42,7 @@ check "one target is enough" is ""
 offers evacuate --ev
 check "options of evacuate" is "--evict --evict-dir"
 offers evacuate DIMM_B2 --ma
-check "options behind the target" is "--machine --map --max-blackout --max-pause"
+check "options behind the target" is "--machine --make-room --map --max-blackout --max-pause"
 offers status --ev
 check "none of evacuate's for status" is ""
 offers drill --se

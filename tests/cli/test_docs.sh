@@ -35,7 +35,7 @@ while read -r reason; do
 done < <(sed -n '/FS_REASON_LIST/,/^enum/s/^ *X([A-Z0-9_]*, *"\([a-z0-9-]*\)".*/\1/p' include/frameshift/status.h)
 
 # ---- JSON members, both ways ----
-for arguments in 'evacuate NODE1' 'evacuate NODE1 --dry-run' topology status fsck recover 'online NODE1' 'shrink pv1 --to 128M' 'grow pv1 --to 192M' 'meminfo pv1 --set extfrag_threshold=300' version drill 'online NODE9'; do
+for arguments in 'evacuate NODE1 --make-room' 'evacuate NODE1 --dry-run' topology status fsck recover 'online NODE1 --grow-back' 'shrink pv1 --to 128M' 'grow pv1 --to 192M' 'meminfo pv1 --set extfrag_threshold=300' version drill 'online NODE9'; do
     # shellcheck disable=SC2086
     FAKE_HV=corrupt,killed "$FAKE" $arguments --json 2>/dev/null
 done >"$WORK/lines"

@@ -122,6 +122,24 @@ check "and says what to do" err_has "frameshift recover"
 on_embedded recover
 check "recover: 0, not $code" code_is 0
 
+# No room: the refusal names what guests could give; with --make-room they give it, and one report tells both.
+crowded="nodes=3x64 dom0=8,0 pv=pv1,40,1,1 coop=a,48,1,0 coop=b,56,1,2"
+machine "$crowded" evacuate NODE1
+check "crowded: 6, not $code" code_is 6
+check "crowded: who could give how much" err_has "--make-room would shrink a by"
+machine "$crowded" evacuate NODE1 --make-room --dry-run
+check "crowded: --make-room --dry-run: 0, not $code" code_is 0
+check "crowded: how to run it" out_has "NODE1 --make-room"
+machine "$crowded" evacuate NODE1 --make-room --json
+check "crowded: --make-room: only what never moves stays: $code" code_is 1
+check "crowded: two guests gave" test "$(tail -n 1 "$WORK/out" | sed 's/.*"made_room":\[//; s/\],"domains".*//' | grep -o '"frames_asked"' | wc -l)" -eq 2
+check "crowded: pv1 moved" test "$(number frames_moved)" -gt 10000
+machine "$crowded" evacuate NODE1 --make-room --exclude a
+check "crowded: b alone cannot: 1 or 6, not $code" test "$code" -eq 1 -o "$code" -eq 6
+machine "$crowded" online NODE1 --grow-back
+check "online --grow-back: 0, not $code" code_is 0
+check "online --grow-back: nobody made room" out_has "No guest has memory"
+
 # The drill: it needs no --machine, its lines add up, and the same seed is the same run.
 "$TOOL" drill --dimms 4x16 --seed 3 --json >"$WORK/out" 2>"$WORK/err"
 code=$?

@@ -218,7 +218,7 @@ static void somebody_sets_the_limit(void **state)
     (void)snprintf(path, sizeof(path), "%s/shrunk", w.dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fputs("frameshift-shrunk 1\nzz12 3 4\n", f);
+    fputs("frameshift-shrunk 2\nzz12 3 4 5\n", f);
     (void)fclose(f);
     expect(&w, resize(&w, SMALL - 512, false, &r, &err), FS_BAD_INPUT, &err, "damaged file", 0);
     assert_non_null(strstr(err.text, "shrunk"));

@@ -138,6 +138,10 @@ fs_status_t hv_evacuate(struct hv *hv, const struct hv_evacuate_options *o, stru
         out->frames_moved = 0;
         return fs_fail(err, FS_NO_ROOM, "%s", out->plan.refusal);
     }
+    if (o->make_room && (out->made_room = calloc(1, sizeof(*out->made_room))) != NULL) {
+        canned_shrink(out->made_room, false, 32768);
+        out->made_room_count = 1;
+    }
     event(hv, EV_WARNING, 2, 1, 2, "bad \x1b[31m words");
     for (uint64_t i = 0; scenario("flood") && i < 100000; i++) {
         event(hv, EV_PAUSE, 3, i, 64, NULL);
@@ -163,6 +167,7 @@ void hv_report_free(struct hv_report *r)
     hv_plan_free(&r->plan);
     free(r->domains);
     free(r->blockers);
+    free(r->made_room);
     memset(r, 0, sizeof(*r));
 }
 
@@ -246,6 +251,19 @@ void hv_meminfo_free(struct hv_meminfo *m)
     free(m->counters);
     free(m->tunables);
     *m = (struct hv_meminfo){ .domid = FS_DOMID_NONE };
+}
+
+fs_status_t hv_grow_back(struct hv *hv, struct hv_shrink_report **list, size_t *count, struct fs_error *err)
+{
+    (void)hv;
+    *count = 0;
+    *list = calloc(1, sizeof(**list));
+    if (!*list) {
+        return fs_fail(err, FS_NO_MEMORY, "no memory");
+    }
+    canned_shrink(*list, true, 65536);
+    *count = 1;
+    return FS_OK;
 }
 
 fs_status_t hv_fsck(struct hv *hv, uint16_t domid, bool pause, struct hv_fsck_report *out, struct fs_error *err)

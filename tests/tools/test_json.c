@@ -545,7 +545,7 @@ static void test_fsck_and_recover(void **state)
 static void test_small_lines(void **state)
 {
     (void)state;
-    json_t *j = end_line(json_online(begin(), "NODE1", 7, FS_OK));
+    json_t *j = end_line(json_online(begin(), "NODE1", 7, NULL, 0, FS_OK));
     is_string(j, "type", "online");
     is_string(j, "dimm", "NODE1");
     is_number(j, "frames_onlined", 7);
