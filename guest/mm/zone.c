@@ -243,8 +243,22 @@ static void pcp_sizes(struct mm *mm, uint64_t pages)
     mm->pcp_high = mm->pcp_high != 0 ? mm->pcp_high : large ? PCP_CAPACITY : 48;
 }
 
-mm_status_t mm_init(struct mm *mm, const struct mm_config *c)
+/* DMA buffers come from the lowest part of memory only, where kernel pages are anyway, so that they never stand in the way of another
+ * section. When it is full they are refused, not put elsewhere: a buffer in the wrong place would hold its section for ever. */
+static uint64_t core_end(const struct mm_config *c)
 {
+    uint64_t pages = 0;
+
+    for (size_t i = 0; i < c->ram_count; i++) {
+        pages += c->ram[i].end.n - c->ram[i].start.n;
+    }
+    return block_align_down(c->ram[0].start.n) + block_align_up(pages * c->core_percent / 100);
+}
+
+mm_status_t mm_init(struct mm *mm, const struct mm_config *config)
+{
+    struct mm_config own = *config;
+    const struct mm_config *c = &own;
     struct node_span spans[MM_NODES_MAX];
     uint64_t total = 0, all = 0;
     mm_status_t status;
@@ -252,9 +266,12 @@ mm_status_t mm_init(struct mm *mm, const struct mm_config *c)
     *mm = (struct mm){ .cpus = c->cpus, .policy = c->policy, .movable_low = c->movable_low, .dma_pages = c->dma_pages,
                        .kernelcore_pages = c->kernelcore_pages, .min_free_pages = c->min_free_pages, .movable_nodes = c->movable_nodes,
                        .pcp_batch = c->pcp_batch, .pcp_high = c->pcp_high };
-    status = config_check(c, spans, &mm->node_count);
+    status = c->core_percent > 100 || (c->core_percent != 0 && c->dma_pages != 0) ? MM_EINVAL : config_check(c, spans, &mm->node_count);
     if (status != MM_OK) {
         return status;
+    }
+    if (c->core_percent != 0) {
+        mm->dma_pages = own.dma_pages = core_end(c);
     }
     status = sections_init(mm, c);
     if (status != MM_OK) {

@@ -193,6 +193,7 @@ struct mm_config {
     const struct mm_range *ram;                     /* sorted, disjoint; the rest are holes */
     size_t ram_count;
     uint64_t dma_pages;                             /* pfns below it form the DMA zone; 0: none. A multiple of a block */
+    unsigned core_percent;                          /* or so much of all memory, 1 to 100: the core region, for what devices hold */
     uint64_t kernelcore_pages;                      /* 0: no MOVABLE zone */
     uint32_t movable_nodes;                         /* bit n: all of node n is a MOVABLE zone (what the DMA zone does not have of it) */
     uint64_t min_free_pages;                        /* 0: by the size of memory */

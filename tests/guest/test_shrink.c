@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #define SECTION ((uint64_t)SECTION_PAGES)
@@ -226,13 +227,55 @@ static void test_each_call_fails(void **state)
     }
 }
 
+/* A device's pages, as many as there can be: all of them in the core region, and every section above it can go. */
+static void test_core_region(void **state)
+{
+    struct world w;
+    struct mm_range ram = { pfn_make(0), pfn_make(4 * SECTION), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = CLAIM_CLEAR_FIRST, .core_percent = 101 };
+    struct shrink_result r;
+    struct page *p;
+    uint64_t core = (4 * SECTION * 10 / 100 + 511) / 512 * 512, dma = 0;
+
+    (void)state;
+    assert_int_equal(fixture_try_init(&w.f, &config), MM_EINVAL);
+    fixture_free(&w.f);
+    config.core_percent = 10;
+    config.dma_pages = 512;
+    assert_int_equal(fixture_try_init(&w.f, &config), MM_EINVAL);
+    fixture_free(&w.f);
+    config.dma_pages = 0;
+    fixture_init_config(&w.f, &config, 0);
+    assert_int_equal(compaction_init(&w.f.mm, &config), MM_OK);
+    owners_init(&w.o, &w.f.mm, (uint32_t)(4 * SECTION), 1);
+    w.h = (struct host){ .has = malloc(4 * SECTION), .pages = 4 * SECTION };
+    memset(w.h.has, true, 4 * SECTION);
+    w.ops = (struct hotplug_ops){ .give = host_give, .take = host_take, .ctx = &w.h, .machine_extents = &w.h.extents };
+    assert_int_equal(w.f.mm.dma_pages, core);
+    while ((p = alloc_pages(&w.f.mm, GFP_KERNEL | __GFP_DMA | __GFP_MEMALLOC, dma % 4)) != NULL || dma % 4 != 0) {
+        dma += p != NULL ? 0 : 1;
+        if (p != NULL) {
+            assert_true(p->pfn + (1u << page_order(p)) <= core);
+            page_set_flags(p, PG_DMA);
+            dma += 1;
+        }
+    }
+    assert_true(mm_free_pages(&w.f.mm) >= 4 * SECTION - core);
+    shrink_pages(&w.f.mm, 3 * SECTION, &w.ops, &r);
+    assert_int_equal(r.pages, 3 * SECTION);
+    assert_int_equal(r.sections, 3);
+    assert_int_equal(r.single_pages + r.residual_blocks, 0);
+    check_mm(&w.f.mm, 0);
+    end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sections_first),
         cmocka_unit_test(test_down_to_the_marks),
         cmocka_unit_test(test_around_what_stays),
-        cmocka_unit_test(test_each_call_fails),
+        cmocka_unit_test(test_each_call_fails), cmocka_unit_test(test_core_region),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

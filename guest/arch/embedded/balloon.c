@@ -5,10 +5,12 @@
  * Invariants: I1  a page without a frame is not mapped, and its p2m entry says so;
  *   I2  what fails half-way is put back: the page has its frame and its map again.
  * Lock order: none; the pages are nobody's.
+ *   Regions for drivers: XENMEM_exchange gives one piece for single frames, and the reverse; what was not exchanged keeps frames and contents.
  * Why extents: frames that lie together go back as one, so that the machine gets its 2 MiB blocks back.
  * Cost: one call that unmaps up to a block, one flush, one call for each extent.
  */
 #include <errno.h>
+#include <string.h>
 
 #include <stdint.h>
 #include <xen/xen.h>
@@ -167,4 +169,61 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 struct hotplug_ops guest_balloon_ops(struct guest_machine *g)
 {
     return (struct hotplug_ops){ .give = give, .take = take, .ctx = g, .machine_extents = &g->machine_extents };
+}
+
+/* ---- machine-contiguous regions ---- */
+
+/* Exchange what lies under the pages: one extent for single frames, or the reverse. Only the machine's count says whether it was done. */
+static bool exchange(struct guest_machine *g, uint64_t pfn, unsigned order, bool join)
+{
+    uint64_t pages = 1ull << order, in[PAGEBLOCK_PAGES], out[PAGEBLOCK_PAGES];
+    struct xen_memory_exchange x = { .in = { .nr_extents = join ? pages : 1, .extent_order = join ? 0 : order, .domid = DOMID_SELF },
+                                     .out = { .nr_extents = join ? 1 : pages, .extent_order = join ? order : 0, .domid = DOMID_SELF } };
+
+    for (uint64_t i = 0; i < pages; i++) {
+        in[i] = atomic_load(&g->p2m[pfn + i]);
+        out[i] = pfn + i;                       /* comes back as the frame */
+    }
+    set_xen_guest_handle(x.in.extent_start, in);
+    set_xen_guest_handle(x.out.extent_start, out);
+    (void)guest_hypercall(g, arch_cpu_id(), __HYPERVISOR_memory_op, XENMEM_exchange, address(&x), 0, 0);
+    if (x.nr_exchanged != x.in.nr_extents) {
+        return false;                           /* one chunk: nothing was done */
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        atomic_store(&g->p2m[pfn + i], join ? out[0] + i : out[i]);
+    }
+    return true;
+}
+
+static mm_status_t change_region(struct guest_machine *g, uint64_t pfn, unsigned order, bool join)
+{
+    uint64_t pages = 1ull << order;
+    bool done = map_pages(g, pfn, pages, false) && flush(g) && exchange(g, pfn, order, join);
+
+    ASSERT(map_pages(g, pfn, pages, true));     /* I2: the new frames, or the old ones */
+    if (done) {
+        memset(g->direct + pfn * FS_PAGE_BYTES, 0, pages * FS_PAGE_BYTES);
+    }
+    return done ? MM_OK : MM_EAGAIN;
+}
+
+mm_status_t guest_contiguous_create(struct guest_machine *g, pfn_t pfn, unsigned order, mfn_t *frame)
+{
+    mm_status_t status = MM_OK;
+
+    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % (1ull << order) == 0 && pfn.n + (1ull << order) <= g->pages);
+    if (is_extent(g, pfn.n, order)) {
+        memset(g->direct + pfn.n * FS_PAGE_BYTES, 0, FS_PAGE_BYTES << order);
+    } else {
+        status = change_region(g, pfn.n, order, true);
+    }
+    *frame = status == MM_OK ? mfn_make(atomic_load(&g->p2m[pfn.n])) : MFN_NONE;
+    return status;
+}
+
+mm_status_t guest_contiguous_destroy(struct guest_machine *g, pfn_t pfn, unsigned order)
+{
+    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % (1ull << order) == 0 && pfn.n + (1ull << order) <= g->pages);
+    return order == 0 ? MM_OK : change_region(g, pfn.n, order, false);
 }

@@ -42,7 +42,8 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
 {
     struct guest_machine *m = &g->machine;
     struct mm_range ram = { .start = pfn_make(0), .end = pfn_make(m->pages) };
-    struct mm_config config = { .ram = &ram, .ram_count = 1, .dma_pages = c->dma_pages, .kernelcore_pages = c->kernelcore_pages,
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .dma_pages = c->dma_pages, .core_percent = c->core_percent,
+                                .kernelcore_pages = c->kernelcore_pages,
                                 .min_free_pages = c->min_free_pages, .cpus = m->cpus, .policy = CLAIM_CLEAR_FIRST,
                                 .boot_alloc = guest_boot_alloc, .boot_ctx = m };
     struct hotplug_ops balloon = guest_balloon_ops(m);

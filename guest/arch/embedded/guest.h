@@ -42,6 +42,7 @@ struct guest {
 struct guest_boot_config {
     uint64_t seed;
     uint64_t kernelcore_pages, dma_pages, min_free_pages;      /* as struct mm_config */
+    unsigned core_percent;                      /* as struct mm_config: __GFP_DMA takes from there only */
     bool no_coop;                               /* it does not say that it moves its own pages */
 };
 
