@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "emb_backend.h"
+#include "emb_core.h"
 
 static fs_status_t stopped(const struct emb_domain *d, int rc, size_t done, size_t count, const char *what, struct fs_error *err)
 {
@@ -32,6 +33,13 @@ fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node
     *done = 0;
     fs_status_t s = emb_enter_domain(be, EMB_OP_increase, domid, &c, &d, err);
     if (s != FS_OK) {
+        return s;
+    }
+    uint64_t limit = 0;
+    if (d->core != NULL && !emb_direct_room(c.m, &limit)) {
+        s = fs_fail(err, FS_UNSUPPORTED, "domain %u: this process can map %llu scattered pages, its guests have more: sysctl -w vm.max_map_count=N, or smaller guests",
+                    domid, (unsigned long long)limit);
+        emb_leave(&c);
         return s;
     }
     int rc = 0;

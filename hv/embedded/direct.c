@@ -11,9 +11,10 @@
  * Why: a guest kernel that writes through a stale or forbidden mapping must fail here as it
  * would on Xen: with a fault, or in a frame that is no more its own.
  * Cost: a sync walks every entry (or those below a changed one) and makes one mmap() for each changed run; a touched entry one.
- * The host limits mappings (vm.max_map_count, 65530 by default): a guest of more pages than that whose
- * frames are all scattered cannot be mapped.
+ * The host limits mappings (vm.max_map_count, 65530 by default): guests of more pages than that, whose
+ * frames are all scattered, cannot be mapped; emb_direct_room() tells before frames are scattered.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,6 +22,28 @@
 #include "emb_core.h"
 
 #define WRITABLE (1u << 31)
+
+#define MAPPINGS_DEFAULT 65530u         /* Linux's vm.max_map_count */
+#define MAPPINGS_OTHER   4096u          /* what the process itself has, libraries and threads included */
+
+bool emb_direct_room(const struct emb_machine *m, uint64_t *limit)
+{
+    static const char name[] = "/proc/sys/vm/max_map_count";
+    FILE *f = fopen(name, "re");
+    unsigned long most = MAPPINGS_DEFAULT;
+    uint64_t pages = 0;
+    if (f != NULL) {
+        if (fscanf(f, "%lu", &most) != 1) {
+            most = MAPPINGS_DEFAULT;
+        }
+        (void)fclose(f);
+    }
+    for (uint32_t i = 0; i < EMB_DOMAINS_MAX; i++) {
+        pages += m->domains[i].core != NULL ? m->domains[i].core->boot.pages : 0;
+    }
+    *limit = most > MAPPINGS_OTHER ? most - MAPPINGS_OTHER : 0;
+    return pages <= *limit;
+}
 
 static uint64_t root_of(const struct emb_domain *d)
 {
