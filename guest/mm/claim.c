@@ -212,8 +212,9 @@ bool claim_lend(struct mm *mm, struct zone *z)
     }
     if (best != BLOCK_NONE) {
         pageblock_set_type(mm, z, best, MIGRATE_MOVABLE);
+        /* It may be marked from an earlier loan: it went free as a whole, and the kernel claimed it. */
+        z->lent_blocks += (mm_block(mm, best)->flags & PB_LENT) == 0;
         mm_block(mm, best)->flags |= PB_LENT;
-        z->lent_blocks++;
         zone_count(z, ZC_block_lent, 1);
     }
     spin_unlock(&z->lock);
