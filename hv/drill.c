@@ -2,7 +2,8 @@
  * drill.c - hv_drill(): the main job, rehearsed on a machine that knows the truth.
  *
  * Owns: the order of a drill's steps, what each must leave behind, the sum over all drills.
- * A drill: boot - run - (where there is a guest that moves its own pages: shrink it - run - grow it) - evacuate a DIMM - run - online it - run - evacuate another - run - online it - shutdown.
+ * A drill: boot - run - (where there is a guest that moves its own pages: shrink it - run - grow it) - evacuate a DIMM - run - online it -
+ * run - evacuate another - run - online it - shutdown.
  * Invariants:
  *  I1 after each step everything is judged: every byte and table entry of every guest and every count of the machine by the
  *     rig, p2m, M2P, types and owners of all domains by the engine's own fsck;
@@ -330,7 +331,8 @@ static fs_status_t resize(struct drill *d, uint64_t seed, bool grow, bool *again
     *again = d->failed && (wrong || pending || (s != FS_OK && s != FS_PARTIAL));
     if (wrong && !d->failed) {
         char text[160];
-        (void)snprintf(text, sizeof(text), "%s of %.60s: it has %" PRIu64 " frames and a limit of %" PRIu64, d->step.name, d->coop, r.pages_after, r.limit_after);
+        (void)snprintf(text, sizeof(text), "%s of %.60s: it has %" PRIu64 " frames and a limit of %" PRIu64, d->step.name, d->coop,
+                       r.pages_after, r.limit_after);
         d->step.faults++;
         step_says(d, text);
     }

@@ -253,7 +253,7 @@ static size_t collect(const struct pv_course *course, const struct pv_p2m *p2m, 
     return n;
 }
 
-#define LOOKS_MAX 3u                 /* at a running guest that seems to map a foreign frame */
+#define LOOKS_MAX 8u                 /* at a running guest that seems to map a foreign frame */
 #define CONFIRM_BATCH (PV_SCRATCH_BYTES / (sizeof(mfn_t) + 2 * sizeof(uint64_t)))
 
 /* Of a batch: a candidate whose M2P entry or owner says otherwise, or that a special names, stays. */
@@ -574,9 +574,9 @@ static fs_status_t size_round(struct pv_course *course, struct pv_job *job, size
 {
     mfn_t foreign = MFN_NONE;
     fs_status_t s = look_at_running(course, job, pages, &foreign, err);
-    /* A frame that the p2m calls the guest's own was, a moment ago: it gave it back between two of our looks.  A driver domain's
-     * mapping is not in the p2m so, and stays. */
-    for (unsigned i = 1; i < LOOKS_MAX && s == FS_OK && *pages > 0 && !mfn_is_none(foreign) && pv_p2m_names(&job->p2m, foreign); i++) {
+    /* The guest runs: a frame may have been its own a moment ago, and a page that was a table when we asked for types may hold data when
+     * we read it, which can look like any entry.  A driver domain's mapping is still there at every further look. */
+    for (unsigned i = 1; i < LOOKS_MAX && s == FS_OK && *pages > 0 && !mfn_is_none(foreign); i++) {
         s = look_at_running(course, job, pages, &foreign, err);
     }
     if (s == FS_OK && *pages > 0 && (!mfn_is_none(foreign) || job->p2m.foreign)) {

@@ -337,16 +337,6 @@ mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn)
     return pfn >= p->pfn_count || p->entries[pfn] == P2M_NO_FRAME ? MFN_NONE : mfn_make(p->entries[pfn]);
 }
 
-bool pv_p2m_names(const struct pv_p2m *p, mfn_t m)
-{
-    for (uint64_t pfn = 0; pfn < p->pfn_count; pfn++) {
-        if (mfn_eq(pv_p2m_get(p, pfn), m)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- writing ------------------------------------------------------------------- */
 
 #define MOVE_WORDS (P2M_ENTRIES_PER_PAGE / 64u)     /* of the bitmap, for a page of the list */

@@ -48,8 +48,6 @@ fs_status_t pv_p2m_each(struct hv_backend *be, const struct hv_domain *dom, uint
 
 /* The machine frame of a pfn, MFN_NONE where it has none (invalid, foreign, identity). */
 mfn_t pv_p2m_get(const struct pv_p2m *p, uint64_t pfn);
-/* Does an entry call m the guest's own frame?  O(pfns) */
-bool pv_p2m_names(const struct pv_p2m *p, mfn_t m);
 
 /* Write the new frame of each pfn of moves (a bitmap) into the list, in the frames where the list lives
  * after the switch (forward) or its old frame before it (backward), and fix the frame numbers inside the three-level tree

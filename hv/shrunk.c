@@ -50,7 +50,8 @@ static bool parse_line(const char *line, struct entry *e)
         }
         e->uuid[i] = (uint8_t)byte;
     }
-    return sscanf(line + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "\n%n", &e->max_pages, &e->tot_pages, &e->limit_pages, &e->back_pages, &used) == 4 &&
+    return sscanf(line + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "\n%n", &e->max_pages, &e->tot_pages, &e->limit_pages,
+                  &e->back_pages, &used) == 4 &&
            line[32 + used] == '\0' && strlen(line) > 32;
 }
 

@@ -36,8 +36,8 @@ fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node
         return s;
     }
     uint64_t limit = 0;
-    if (d->core != NULL && !emb_direct_room(c.m, &limit)) {
-        s = fs_fail(err, FS_UNSUPPORTED, "domain %u: this process can map %llu scattered pages, its guests have more: "
+    if (d->core != NULL && !emb_direct_room(c.m, count, &limit)) {
+        s = fs_fail(err, FS_UNSUPPORTED, "domain %u: this process can map %llu pieces of its guests, and their frames are scattered: "
                     "sysctl -w vm.max_map_count=N, or smaller guests", domid, (unsigned long long)limit);
         emb_leave(&c);
         return s;

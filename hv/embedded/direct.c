@@ -12,7 +12,7 @@
  * would on Xen: with a fault, or in a frame that is no more its own.
  * Cost: a sync walks every entry (or those below a changed one) and makes one mmap() for each changed run; a touched entry one.
  * The host limits mappings (vm.max_map_count, 65530 by default): guests of more pages than that, whose
- * frames are all scattered, cannot be mapped; emb_direct_room() tells before frames are scattered.
+ * frames are all scattered, cannot be mapped; emb_direct_room() tells before more are scattered.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +24,13 @@
 #define WRITABLE (1u << 31)
 
 #define MAPPINGS_DEFAULT 65530u         /* Linux's vm.max_map_count */
-#define MAPPINGS_OTHER   4096u          /* what the process itself has, libraries and threads included */
+#define MAPPINGS_OTHER   1024u          /* what the process itself has, libraries and threads included */
 
-bool emb_direct_room(const struct emb_machine *m, uint64_t *limit)
+bool emb_direct_room(const struct emb_machine *m, uint64_t more, uint64_t *limit)
 {
-    static const char name[] = "/proc/sys/vm/max_map_count";
-    FILE *f = fopen(name, "re");
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
     unsigned long most = MAPPINGS_DEFAULT;
-    uint64_t pages = 0;
+    uint64_t runs = 0, pages = 0;
     if (f != NULL) {
         if (fscanf(f, "%lu", &most) != 1) {
             most = MAPPINGS_DEFAULT;
@@ -39,10 +38,15 @@ bool emb_direct_room(const struct emb_machine *m, uint64_t *limit)
         (void)fclose(f);
     }
     for (uint32_t i = 0; i < EMB_DOMAINS_MAX; i++) {
-        pages += m->domains[i].core != NULL ? m->domains[i].core->boot.pages : 0;
+        const struct emb_core *core = m->domains[i].core;
+        for (uint64_t pfn = 1; core != NULL && pfn < core->boot.pages; pfn++) {
+            runs += core->mapped[pfn] != (core->mapped[pfn - 1] ? core->mapped[pfn - 1] + 1 : 0);
+            pages += core->mapped[pfn] != 0;
+        }
     }
     *limit = most > MAPPINGS_OTHER ? most - MAPPINGS_OTHER : 0;
-    return pages <= *limit;
+    /* Pages move in the order of their numbers, so each cuts one piece off the run that it lay in; and there are never more pieces than pages. */
+    return (runs + more < pages ? runs + more : pages) <= *limit;
 }
 
 static uint64_t root_of(const struct emb_domain *d)

@@ -108,8 +108,8 @@ void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned leve
 struct emb_touched { uint32_t count; uint64_t pfn[EMB_TOUCHED_MAX]; };
 void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t);
 void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_touched *t);
-/* Whether the host can show every page of every core domain by itself, as when all frames are scattered; else *limit is what it can. */
-bool emb_direct_room(const struct emb_machine *m, uint64_t *limit);
+/* Whether the host could show `more` pages of core domains elsewhere, each by itself; *limit is how many pieces it can map. */
+bool emb_direct_room(const struct emb_machine *m, uint64_t more, uint64_t *limit);
 void emb_direct_touch(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index);
 /* tlb.c; the lock is held */
 void emb_tlb_flush(struct emb_domain *d, uint64_t vcpu_mask);

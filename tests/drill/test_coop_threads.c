@@ -96,7 +96,8 @@ static void suspended_under_load(void **state)
     fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
     assert_int_equal(coop_guest_stop(w.c), 0);
     if (s != FS_PARTIAL || r.blocker_count != 1) {
-        fail_msg("%s: %s; %zu blockers", fs_status_name(s), err.text, r.blocker_count);
+        fail_msg("%s: %s; %zu blockers; the guest: %s %s", fs_status_name(s), err.text, r.blocker_count,
+                 r.domain_count ? fs_status_name(r.domains[0].status) : "-", r.domain_count ? r.domains[0].error : "not reported");
     }
     assert_int_equal(r.domains[0].plan.mover, HV_MOVER_PV);
     assert_int_equal(r.frames_moved, GUEST_PAGES);
