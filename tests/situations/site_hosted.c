@@ -291,7 +291,7 @@ bool site_open(struct site *s, const struct site_config *c, uint64_t seed)
     struct hosted *h = calloc(1, sizeof(*h));
 
     *s = (struct site){ .config = *c, .cpus = c->cpus, .random = seed, .become = hosted_become, .fsck = hosted_fsck, .gone = host_gone,
-                        .host = { host_give, host_take, s }, .impl = h };
+                        .host = { .give = host_give, .take = host_take, .ctx = s }, .impl = h };
     if (h == NULL) {
         return false;
     }
