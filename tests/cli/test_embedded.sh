@@ -100,7 +100,7 @@ check "shrink: its limit follows" test "$(number limit_after)" -eq "$(number fra
 check "shrink: in whole extents" test "$(number extents)" -eq 4
 check "shrink: no stop" test "$(number stops)" -eq 0
 check "shrink: nothing is left to remember of a machine that is gone but this" test -f "$WORK/state/shrunk"
-# More pages than this process may map one by one: refused before a frame moves, nothing is left to recover. Where it may, they move.
+# More pages than this process may map one by one: refused where they no longer fit, nothing is left to recover. Where it may, they move.
 machine "nodes=2x1024 coop=a,300,1,1" evacuate NODE1
 check "a guest of 76,800 pages: 1, not $code" code_is 1
 if (($(</proc/sys/vm/max_map_count) < 80000)); then
