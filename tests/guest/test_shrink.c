@@ -230,7 +230,7 @@ static void test_each_call_fails(void **state)
 /* A device's pages, as many as there can be: all of them in the core region, and every section above it can go. */
 static void test_core_region(void **state)
 {
-    struct world w;
+    struct world w = { .f = { .boot = NULL } };   /* the first two never begin */
     struct mm_range ram = { pfn_make(0), pfn_make(4 * SECTION), 0 };
     struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = CLAIM_CLEAR_FIRST, .core_percent = 101 };
     struct shrink_result r;
