@@ -47,10 +47,7 @@ for test in "$BUILD"/tests/fuzz/fuzz_*; do
     [[ -f $test && -x $test && $test != *.* ]] || continue
     run_one "fuzz/${test##*/fuzz_} (corpus)" "$test" "tests/fuzz/corpus/${test##*/fuzz_}"
 done
-# What the guest core may call; sanitizers bring calls of their own, which no kernel is built with.
-if ! nm "$BUILD"/obj/guest/mm/*.o 2>/dev/null | grep -qE ' U __(asan|tsan|ubsan|sanitizer)_'; then
-    run_one guest-symbols make --no-print-directory BUILD="$BUILD" guest-symbols
-fi
+run_one guest-symbols make --no-print-directory BUILD="$BUILD" guest-symbols
 for test in tests/cli/test_*.sh; do
     run_one "${test#tests/}" bash "$test" "$BUILD"
 done
