@@ -135,9 +135,16 @@ $(BUILD)/bench/shrink: $(BUILD)/obj/tests/bench/shrink.o $(BUILD)/obj/tools/dril
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -Wl,--wrap=mmap -o $@ $^ $(HV_LIBS)
 
-bench: $(BUILD)/bench/engine $(BUILD)/bench/shrink
+# Every stop of a guest that moves its own pages.
+$(BUILD)/obj/tests/bench/stops.o: GUEST_FLAGS += -D_GNU_SOURCE -Ihv -Itools $(XEN_DEFS)
+$(BUILD)/bench/stops: $(BUILD)/obj/tests/bench/stops.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -Wl,--wrap=arch_stop_machine,--wrap=mmap -o $@ $^ $(HV_LIBS)
+
+bench: $(BUILD)/bench/engine $(BUILD)/bench/shrink $(BUILD)/bench/stops
 	$(BUILD)/bench/engine
 	$(BUILD)/bench/shrink
+	$(BUILD)/bench/stops
 
 # Fuzz targets: tests/fuzz/fuzz_NAME.c with tests/fuzz/corpus/NAME. Ordinary builds replay the corpus (part of make unit); `make fuzz` builds all
 # of it with coverage and sanitizers and looks for new inputs for FUZZ_SECONDS each.
