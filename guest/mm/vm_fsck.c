@@ -196,7 +196,7 @@ static void check_mapping(struct check *c, const struct vm_area *v, uint64_t va,
     if (page_test(p, PG_HUGE) != ((v->flags & VM_HUGETLB) != 0)) {
         say(c, VM_FSCK_HUGE_POOL, va, pfn, page_word(p), v->flags);
     }
-    if ((write && pte_present(e) && !(v->flags & VM_WRITE)) || (pte_present(e) && (v->flags & VM_ACCESS) == 0)) {
+    if (pte_present(e) && ((write && !(v->flags & VM_WRITE)) || (v->flags & VM_ACCESS) == 0 || (e & ARCH_PTE_USER) == 0)) {
         say(c, VM_FSCK_PTE_RIGHTS, va, pfn, e, v->flags);
     }
     if (write && !(v->flags & VM_SHARED)

@@ -31,7 +31,7 @@
     X(PTE_MIGRATION, "a migration entry at rest")                                       \
     X(PTE_SWAP,      "a swap entry whose slot is not in use")                           \
     X(PTE_FRAME,     "an entry names a frame that is no page in use of a process")      \
-    X(PTE_RIGHTS,    "an entry allows more than its vma")                               \
+    X(PTE_RIGHTS,    "an entry allows more than its vma, or nothing to its process")    \
     X(PTE_SPECIAL,   "an entry of a device's memory where none is mapped, or another one than the device says") \
     X(PTE_COW,       "a private page can be written that somebody else has too")        \
     X(PTE_RMAP,      "the reverse map of the page does not lead to an entry")           \

@@ -114,7 +114,7 @@ static void check_page(struct workload_task *t, uint32_t page, bool mapped)
         task_user_check(t, f->mm, f->va, t->key, &f->expected, page, false);
     } else if (task_went(t, pagecache_get(&f->as, page, &p), page)) {
         for (uint32_t line = 0; line < LINES; line++) {
-            task_check_line(t, t->key, page, line, f->expected.at[page * LINES + line], false,
+            task_check_line(t, p->pfn, t->key, page, line, f->expected.at[page * LINES + line], false,
                             (unsigned char *)arch_page_address(page_pfn(p)) + line * LINE_BYTES);
         }
         page_put(task_mm(t), p);

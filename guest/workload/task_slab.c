@@ -70,6 +70,11 @@ static mm_status_t slab_start(struct workload_task *t)
     return s->nodes != NULL ? MM_OK : MM_ENOMEM;
 }
 
+static uint64_t node_pfn(const struct node *n)
+{
+    return ((uintptr_t)n - (uintptr_t)arch_page_address(pfn_make(0))) / FS_PAGE_BYTES;
+}
+
 /* False: something is wrong with it; nobody should follow its pointers. */
 static bool node_check(struct workload_task *t, const struct node *n)
 {
@@ -78,12 +83,12 @@ static bool node_check(struct workload_task *t, const struct node *n)
     t->stats.bytes_verified += sizeof(n->words);
     if (n->slot >= s->capacity || s->table[n->slot] != n || !kmem_cache_owns(s->nodes, n->next) || !kmem_cache_owns(s->nodes, n->prev)
         || n->next->prev != n || n->prev->next != n) {
-        task_wrong(t, WORKLOAD_LINK, n->slot, 0, (uintptr_t)n, n->slot < s->capacity ? (uintptr_t)s->table[n->slot] : 0);
+        task_wrong_at(t, WORKLOAD_LINK, node_pfn(n), n->slot, 0, (uintptr_t)n, n->slot < s->capacity ? (uintptr_t)s->table[n->slot] : 0);
         return false;
     }
     for (uint32_t i = 0; i < FS_ARRAY_SIZE(n->words); i++) {
         if (n->words[i] != node_word(t, n->slot, n->version, i)) {
-            task_wrong(t, WORKLOAD_BYTES, n->slot, i * sizeof(uint64_t), n->words[i], node_word(t, n->slot, n->version, i));
+            task_wrong_at(t, WORKLOAD_BYTES, node_pfn(n), n->slot, i * sizeof(uint64_t), n->words[i], node_word(t, n->slot, n->version, i));
             return false;
         }
     }

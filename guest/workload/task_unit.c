@@ -89,10 +89,10 @@ static void unit_check_page(struct workload_task *t, uint32_t slot, uint32_t pag
     mfn_t frame = arch_pfn_mfn(page_pfn(u->page));
 
     for (uint32_t line = 0; line < LINES; line++) {
-        task_check_line(t, t->key + slot, page, line, u->version, true, unit_line(u, page, line));
+        task_check_line(t, u->page->pfn + page, t->key + slot, page, line, u->version, true, unit_line(u, page, line));
     }
     if (t->kind == WORKLOAD_DMA && t->w->config.frames_stay && !mfn_eq(frame, u->frame)) {
-        task_wrong(t, WORKLOAD_FRAME, u->page->pfn, 0, frame.n, u->frame.n);      /* I2 */
+        task_wrong_at(t, WORKLOAD_FRAME, u->page->pfn + page, u->page->pfn, 0, frame.n, u->frame.n);      /* I2 */
     }
 }
 

@@ -82,15 +82,20 @@ void pattern_fill(uint64_t key, uint64_t page, uint32_t line, uint16_t version, 
 
 /* ---- reporting ---- */
 
-void task_wrong(struct workload_task *t, enum workload_fault fault, uint64_t page, uint64_t byte, uint64_t is, uint64_t should_be)
+void task_wrong_at(struct workload_task *t, enum workload_fault fault, uint64_t pfn, uint64_t page, uint64_t byte, uint64_t is, uint64_t should_be)
 {
-    const struct workload_wrong wrong = { .kind = t->kind, .task = t->number, .fault = fault, .page = page, .byte = byte, .is = is,
+    const struct workload_wrong wrong = { .kind = t->kind, .task = t->number, .fault = fault, .page = page, .byte = byte, .pfn = pfn, .is = is,
                                           .should_be = should_be };
 
     t->stats.wrong++;
     if (t->w->config.wrong != NULL) {
         t->w->config.wrong(t->w->config.ctx, &wrong);
     }
+}
+
+void task_wrong(struct workload_task *t, enum workload_fault fault, uint64_t page, uint64_t byte, uint64_t is, uint64_t should_be)
+{
+    task_wrong_at(t, fault, FS_FRAME_NONE, page, byte, is, should_be);
 }
 
 bool task_went(struct workload_task *t, mm_status_t status, uint64_t page)
@@ -103,18 +108,29 @@ bool task_went(struct workload_task *t, mm_status_t status, uint64_t page)
     return status == MM_OK;
 }
 
-void task_check_line(struct workload_task *t, uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero,
-                     const unsigned char *bytes)
+/* The first byte of the line that is not as it should be (t->should); LINE_BYTES: none. */
+static uint32_t wrong_byte(struct workload_task *t, uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero, const unsigned char *bytes)
 {
     uint32_t i = 0;
 
     pattern_fill(key, page, line, version, zero, t->should);
     t->stats.bytes_verified += LINE_BYTES;
-    if (memcmp(bytes, t->should, LINE_BYTES) != 0) {
-        while (i + 1 < LINE_BYTES && bytes[i] == t->should[i]) {
-            i++;
-        }
-        task_wrong(t, WORKLOAD_BYTES, page, line * LINE_BYTES + i, bytes[i], t->should[i]);
+    if (memcmp(bytes, t->should, LINE_BYTES) == 0) {
+        return LINE_BYTES;
+    }
+    while (i + 1 < LINE_BYTES && bytes[i] == t->should[i]) {
+        i++;
+    }
+    return i;
+}
+
+void task_check_line(struct workload_task *t, uint64_t pfn, uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero,
+                     const unsigned char *bytes)
+{
+    uint32_t i = wrong_byte(t, key, page, line, version, zero, bytes);
+
+    if (i < LINE_BYTES) {
+        task_wrong_at(t, WORKLOAD_BYTES, pfn, page, line * LINE_BYTES + i, bytes[i], t->should[i]);
     }
 }
 
@@ -163,6 +179,17 @@ void task_user_write(struct workload_task *t, struct mm_struct *mm, uint64_t va,
     }
 }
 
+static uint64_t user_pfn(struct mm_struct *mm, uint64_t va)
+{
+    struct page *p = follow_page(mm, va);
+    uint64_t pfn = p != NULL ? p->pfn : FS_FRAME_NONE;
+
+    if (p != NULL) {
+        page_put(mm->vm->mm, p);
+    }
+    return pfn;
+}
+
 void task_user_check(struct workload_task *t, struct mm_struct *mm, uint64_t va, uint64_t key, const struct versions *v, uint32_t page,
                      bool zero)
 {
@@ -178,7 +205,11 @@ void task_user_check(struct workload_task *t, struct mm_struct *mm, uint64_t va,
         if (!task_went(t, vm_user_read(mm, va + (uint64_t)page * FS_PAGE_BYTES + line * LINE_BYTES, t->line, LINE_BYTES), page)) {
             return;
         }
-        task_check_line(t, key, page, line, v->at[page * LINES + line], zero, t->line);
+        uint32_t i = wrong_byte(t, key, page, line, v->at[page * LINES + line], zero, t->line);
+
+        if (i < LINE_BYTES) {
+            task_wrong_at(t, WORKLOAD_BYTES, user_pfn(mm, va + (uint64_t)page * FS_PAGE_BYTES), page, line * LINE_BYTES + i, t->line[i], t->should[i]);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ struct workload_wrong {
     uint32_t task;
     enum workload_fault fault;
     uint64_t page, byte;            /* of the task's memory, and in the page */
+    uint64_t pfn;                   /* the page that holds the byte; FS_FRAME_NONE: it is none, or not found */
     uint64_t is, should_be;
 };
 

@@ -160,13 +160,15 @@ uint64_t task_random(struct workload_task *t, uint64_t below);
 /* The version of the next write: neither 0 nor VERSION_HOLE. */
 uint16_t task_next_version(struct workload_task *t);
 void task_wrong(struct workload_task *t, enum workload_fault fault, uint64_t page, uint64_t byte, uint64_t is, uint64_t should_be);
+/* The same where it is known which page of the guest it is. */
+void task_wrong_at(struct workload_task *t, enum workload_fault fault, uint64_t pfn, uint64_t page, uint64_t byte, uint64_t is, uint64_t should_be);
 /* Count an answer; false: refused for lack of memory. Any other than MM_OK is a fault of the core. */
 bool task_went(struct workload_task *t, mm_status_t status, uint64_t page);
 
 /* The words of a line. zero: version 0 is all zeros (memory that nobody has written). */
 void pattern_fill(uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero, unsigned char *to);
 /* Compare bytes with what the line should be; reports the first that is wrong. */
-void task_check_line(struct workload_task *t, uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero,
+void task_check_line(struct workload_task *t, uint64_t pfn, uint64_t key, uint64_t page, uint32_t line, uint16_t version, bool zero,
                      const unsigned char *bytes);
 
 /* User memory, a line at a time; versions of 0 are zeros. */

@@ -286,6 +286,25 @@ static uint64_t rig_writes(struct rig *rig)
 
 /* ---- judging ------------------------------------------------------------- */
 
+/* The kernel's own judge, each of its lines with the guest's name. */
+static uint64_t judge_kernel(struct rig *rig, size_t i, FILE *out, uint64_t *pages)
+{
+    char *words = NULL, *at, *line;
+    size_t bytes = 0;
+    FILE *f = open_memstream(&words, &bytes);
+    if (!f) {
+        fprintf(out, "%s: out of memory while judging\n", rig->names[i]);
+        return 1;
+    }
+    uint64_t faults = rig->config.kernel->check(rig->kernels[i], f, pages);
+    (void)fclose(f);
+    for (line = words ? strtok_r(words, "\n", &at) : NULL; line; line = strtok_r(NULL, "\n", &at)) {
+        fprintf(out, "%s: %s\n", rig->names[i], line + strspn(line, " "));
+    }
+    free(words);
+    return faults;
+}
+
 static uint64_t judge_guest(struct rig *rig, size_t i, FILE *out, uint64_t *pages)
 {
     uint16_t domid;
@@ -295,7 +314,7 @@ static uint64_t judge_guest(struct rig *rig, size_t i, FILE *out, uint64_t *page
         return 1;
     }
     uint64_t compared = 0;
-    faults += rig->kernels[i] ? rig->config.kernel->check(rig->kernels[i], out, &compared) : emb_guest_check(rig->m, domid, out);
+    faults += rig->kernels[i] ? judge_kernel(rig, i, out, &compared) : emb_guest_check(rig->m, domid, out);
     if (rig->kernels[i] ? !kernel_runs(rig, domid) : !emb_guest_alive(rig->m, domid)) {
         fprintf(out, "%s does not run\n", rig->names[i]);
         faults++;

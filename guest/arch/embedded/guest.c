@@ -190,7 +190,10 @@ static void on_slab_fault(void *ctx, enum slab_fault f, const struct kmem_cache 
 
 static void on_vm_fault(void *ctx, enum vm_fsck_fault f, const struct vm_fsck_place *place, uint64_t is, uint64_t should_be)
 {
-    fault(ctx, vm_fsck_text(f), place->pfn.n, is, should_be);
+    char what[120];
+
+    (void)snprintf(what, sizeof(what), "user address %#llx: %s", (unsigned long long)place->va, vm_fsck_text(f));
+    fault(ctx, place->va != UINT64_MAX ? what : vm_fsck_text(f), place->pfn.n, is, should_be);
 }
 
 static void check_frame(struct check *c, struct guest_machine *m, uint64_t pfn)
