@@ -92,8 +92,8 @@ void arch_stop_machine(void (*fn)(void *arg), void *arg);
 pfn_t arch_mfn_pfn(mfn_t mfn);
 struct arch_frame_move { pfn_t pfn; mfn_t from, to; bool copy, done; };
 /* Contents (where copy says so), every map of the page that the kernel itself has, p2m and M2P: those of page pfn name to
- * instead of from. Sets done; returns how many. What is not done is as it was. verify: copies are compared before use, and
- * *verified is raised by those that were. pre: count <= ARCH_MOVES_MAX; the pages are no page tables; no user entry names
+ * instead of from. Sets done; returns how many. What is not done is as it was. verify: copies are compared before anybody can use
+ * them, and *verified is raised by those that were. pre: count <= ARCH_MOVES_MAX; the pages are no page tables; no user entry names
  * them and nobody touches them meanwhile. */
 #define ARCH_MOVES_MAX 64u
 size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify, uint64_t *verified);

@@ -1,0 +1,81 @@
+/*
+ * test_coop_copies.c - copies that go wrong while a guest moves its own pages: --verify finds each before anybody can use it, and the page keeps its frame.
+ *
+ * Owns: the hypercall that damages: after a MMUEXT_COPY_PAGE it changes one byte of the new frame.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xen/xen.h>
+#include "coop_world.h"
+#include "../../hv/embedded/emb_priv.h"
+
+static struct damage {
+    struct emb_machine *m;
+    long (*hypercall)(void *ctx, uint32_t vcpu, unsigned nr, const uint64_t args[5]);
+    uint64_t every, done;                       /* copies of every n-th machine frame are damaged, each time; 0: none */
+} damage;
+
+static long damaging(void *ctx, uint32_t vcpu, unsigned nr, const uint64_t args[5])
+{
+    long rc = damage.hypercall(ctx, vcpu, nr, args);
+    const struct mmuext_op *ops = nr == __HYPERVISOR_mmuext_op ? (const struct mmuext_op *)(uintptr_t)args[0] : NULL;
+    for (uint64_t i = 0; ops != NULL && rc == 0 && i < args[1]; i++) {
+        if (ops[i].cmd == MMUEXT_COPY_PAGE && damage.every != 0 && ops[i].arg2.src_mfn % damage.every == 0) {
+            uint8_t *byte = emb_bytes(damage.m, ops[i].arg1.mfn) + ++damage.done * 1543 % FS_PAGE_BYTES;
+            *byte = (uint8_t)(*byte ^ 1u << damage.done % 8);
+        }
+    }
+    return rc;
+}
+
+static void begin(struct world *w, uint64_t seed, uint64_t every)
+{
+    world_make(w, seed, 1, SMALL_PAGES);
+    struct guest_host *host = &coop_guest_kernel(w->c)->machine.host;
+    damage = (struct damage){ .m = w->m, .hypercall = host->hypercall, .every = every };
+    host->hypercall = damaging;
+}
+
+/* Pages of every kind, tables among them: what was damaged stays and has its bytes, the rest is gone; the next try moves it. */
+static void each_is_found(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t held, left;
+        begin(&w, seed, 7 + seed);
+        assert_int_equal(world_evacuate(&w, "NODE1", NULL, &r, &err), FS_PARTIAL);
+        left = emb_guest_frames_in(w.m, coop_guest_domid(w.c), emb_node_range(w.m, 1), &held);
+        print_message("seed %llu: %llu copies damaged, %llu frames stay, %llu moved\n", (unsigned long long)seed, (unsigned long long)damage.done,
+                      (unsigned long long)left, (unsigned long long)r.frames_moved);
+        assert_true(left > 10 && left <= damage.done);          /* some of them were tried more than once */
+        assert_int_equal(r.frames_moved + left, SMALL_PAGES);
+        assert_true(r.blocker_count > left);                    /* each with a reason; and Xen's own */
+        hv_report_free(&r);
+        damage.every = 0;
+        world_sane(&w, "copies damaged", damage.done);
+        struct hv hv = { .be = emb_backend(w.m), .state_dir = w.dir };
+        uint64_t pages;
+        assert_int_equal(hv_online(&hv, "NODE1", &pages, &err), FS_OK);
+        hv.be->ops->close(hv.be);
+        fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+        assert_true(s == FS_OK || s == FS_PARTIAL);
+        assert_int_equal(emb_guest_frames_in(w.m, coop_guest_domid(w.c), emb_node_range(w.m, 1), &held), 0);
+        hv_report_free(&r);
+        world_sane(&w, "moved then", 0);
+        world_end(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_is_found) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
