@@ -69,7 +69,7 @@ static void seeds(void **state)
 static void with_threads(void **state)
 {
     (void)state;
-    uint64_t count = from_environment("SEEDS", 50) / 10;
+    uint64_t count = (from_environment("SEEDS", 50) + 9) / 10;
     for (uint64_t seed = 1; seed <= count + 1; seed++) {
         struct hv_drill_report r;
         struct hv_drill_options o = options_of(seed);
