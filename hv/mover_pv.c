@@ -212,7 +212,7 @@ static fs_status_t refresh_specials(struct pv_course *course, struct fs_error *e
     course->special_count = rings;
     struct hv_special *grown = realloc(course->specials, (rings + count + 1) * sizeof(*grown));
     if (grown == NULL) {
-        return FS_NO_MEMORY;
+        return fs_fail(err, FS_NO_MEMORY, "no memory for the grants of domain %u", course->dom->domid);
     }
     course->specials = grown;
     for (size_t i = 0; i < count; i++) {

@@ -154,6 +154,42 @@ void emb_op_unmap(struct hv_backend *be, void *addr, size_t count)
     emb_unlock(e->m);
 }
 
+static void unlink_record(struct emb_client *c, const struct emb_mapping *r)
+{
+    struct emb_mapping **at = &c->mappings;
+    while (*at != r) {
+        at = &(*at)->next;
+    }
+    *at = r->next;
+}
+
+struct emb_mapping *emb_client_hold(struct emb_machine *m, struct emb_client *c, const struct emb_domain *d, const uint64_t *mfns, size_t count)
+{
+    struct emb_mapping *r = emb_alloc(m, record_bytes(count));
+    if (!r) {
+        return NULL;
+    }
+    *r = (struct emb_mapping){ .count = count, .slot = emb_slot(m, d) };
+    for (size_t i = 0; i < count; i++) {
+        if (emb_get_page(m, mfns[i], d) != 0) {
+            drop_record(m, r);
+            return NULL;
+        }
+        r->mfn1[i] = mfns[i] + 1;
+    }
+    r->next = c->mappings;
+    c->mappings = r;
+    return r;
+}
+
+void emb_client_let_go(struct emb_machine *m, struct emb_client *c, struct emb_mapping *r)
+{
+    if (r) {
+        unlink_record(c, r);
+        drop_record(m, r);
+    }
+}
+
 /* ---- copies -------------------------------------------------------------- */
 
 #define COPY_BATCH 128u
@@ -177,15 +213,6 @@ static size_t hold_batch(struct emb_machine *m, struct emb_domain *d, const stru
     return i;
 }
 
-static void unlink_record(struct emb_client *c, struct emb_mapping *r)
-{
-    struct emb_mapping **at = &c->mappings;
-    while (*at != r) {
-        at = &(*at)->next;
-    }
-    *at = r->next;
-}
-
 /* One batch; how many pages were copied. */
 static size_t copy_batch(struct emb_machine *m, struct emb_client *c, struct emb_domain *d, const struct hv_copy *list, size_t count, int *rc)
 {
@@ -204,8 +231,7 @@ static size_t copy_batch(struct emb_machine *m, struct emb_client *c, struct emb
         }
         emb_lock(m);
     }
-    unlink_record(c, r);
-    drop_record(m, r);
+    emb_client_let_go(m, c, r);
     return n;
 }
 

@@ -132,6 +132,7 @@ const struct hv_backend_ops emb_backend_ops = {
     .close = be_close,
     .clock_ns = emb_op_clock_ns,
     .unmap = emb_op_unmap,
+    .grants_end = emb_op_grants_end,
 #define X(member, status, partial) .member = emb_op_##member,
     EMB_OP_LIST(X)
 #undef X

@@ -88,6 +88,10 @@ fs_status_t emb_op_probe_held(struct hv_backend *be, uint16_t domid, const mfn_t
 fs_status_t emb_op_map(struct hv_backend *be, uint16_t domid, const uint64_t *frames, size_t count, enum hv_map_prot prot,
                        int *page_err, void **out, struct fs_error *err);
 void emb_op_unmap(struct hv_backend *be, void *addr, size_t count);
+/* References on frames of d, recorded as a mapping of that tool without an address; NULL: no room, or one of them is none of d's.
+ * The lock is held. */
+struct emb_mapping *emb_client_hold(struct emb_machine *m, struct emb_client *c, const struct emb_domain *d, const uint64_t *mfns, size_t count);
+void emb_client_let_go(struct emb_machine *m, struct emb_client *c, struct emb_mapping *r);        /* r may be NULL */
 fs_status_t emb_op_copy(struct hv_backend *be, uint16_t domid, const struct hv_copy *list, size_t count, struct fs_error *err);
 /* be_pv.c */
 fs_status_t emb_op_unpin(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, struct fs_error *err);
@@ -96,6 +100,10 @@ fs_status_t emb_op_m2p_set(struct hv_backend *be, uint16_t domid, const struct h
 fs_status_t emb_op_vcpu_save(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct hv_pv_vcpu *out, struct fs_error *err);
 fs_status_t emb_op_vcpu_reset(struct hv_backend *be, uint16_t domid, uint32_t vcpu, struct fs_error *err);
 fs_status_t emb_op_vcpu_load(struct hv_backend *be, uint16_t domid, const struct hv_pv_vcpu *v, struct fs_error *err);
+/* be_grants.c */
+fs_status_t emb_op_grants_begin(struct hv_backend *be, uint16_t domid, struct hv_grants **out, struct fs_error *err);
+fs_status_t emb_op_grants_read(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err);
+void emb_op_grants_end(struct hv_backend *be, struct hv_grants *g);
 /* be_dirty.c */
 fs_status_t emb_op_dirty_enable(struct hv_backend *be, uint16_t domid, struct fs_error *err);
 fs_status_t emb_op_dirty_read(struct hv_backend *be, uint16_t domid, uint64_t *bitmap, uint64_t limit, bool clean, uint64_t *dirty_pages, struct fs_error *err);

@@ -93,6 +93,11 @@ int emb_domain_destroy(struct emb_machine *m, uint16_t domid);
  * (-ENOSPC where it has none).  *pfn: the mapper's. */
 int emb_grant_map(struct emb_machine *m, uint16_t granter, uint16_t mapper, uint64_t *pfn);
 
+/* The guest, if it runs, offers a data page in range by grant, which nobody maps; *index is the grant's.  0, -EAGAIN: it does not run, -ENOSPC. */
+int emb_guest_grant(struct emb_machine *m, uint16_t domid, struct mfn_range range, uint64_t *gfn, uint32_t *index);
+/* The guest, if it runs, ends such a grant.  0, -EAGAIN, -EINVAL: it is none that nobody maps. */
+int emb_guest_ungrant(struct emb_machine *m, uint16_t domid, uint32_t index);
+
 /* ---- guests -------------------------------------------------------------- */
 
 /* Let the guest run a little: writes seeded contents to random pages of its own, through its own page tables; PV guests also
@@ -156,6 +161,7 @@ bool emb_corrupt(struct emb_machine *m, enum emb_corruption what, uint64_t seed)
     X(vcpu_load, REFUSED, 0) X(specials, REFUSED, 0) X(vcpu_upcall_state, IO, 0)     \
     X(evtchn_state, IO, 0) X(dirty_enable, REFUSED, 0) X(dirty_read, REFUSED, 0)     \
     X(dirty_disable, REFUSED, 0) X(save, IO, 0) X(restore, IO, 0) X(frame_refs, IO, 0)     \
+    X(grants_begin, REFUSED, 0) X(grants_read, REFUSED, 0)                                 \
     X(coop_find, IO, 0) X(coop_wait, GUEST_GONE, 0)
 
 enum emb_op {

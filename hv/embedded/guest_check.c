@@ -247,6 +247,9 @@ static void check_holds(struct check *c)
         }
     }
     for (uint32_t i = 0; i < c->d->grant_count; i++) {
+        if (!c->d->grants[i].in_use) {
+            continue;
+        }
         uint64_t is = c->d->kind == HV_DOMAIN_HAP ? c->d->grants[i].gfn : pfn_of(c, c->d->grants[i].gfn);
         if (is != c->g->grant_pfn[i]) {
             fault(c, "grant %u names frame %#" PRIx64 ", its page is pfn %#" PRIx64 " elsewhere", i, c->d->grants[i].gfn, c->g->grant_pfn[i]);

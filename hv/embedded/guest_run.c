@@ -92,6 +92,57 @@ uint32_t emb_guest_run(struct emb_machine *m, uint16_t domid, uint32_t writes)
     return done;
 }
 
+/* ---- grants that come and go ---------------------------------------------- */
+
+/* An entry that is free, or a new one. */
+static uint32_t free_grant(const struct emb_domain *d)
+{
+    uint32_t i = 0;
+    while (i < d->grant_count && d->grants[i].in_use) {
+        i++;
+    }
+    return i;
+}
+
+int emb_guest_grant(struct emb_machine *m, uint16_t domid, struct mfn_range range, uint64_t *gfn, uint32_t *index)
+{
+    int rc = -EAGAIN;
+    emb_lock(m);
+    struct emb_domain *d = running_guest(m, domid);
+    for (uint32_t tries = 0; d && tries < 4096 && rc != 0; tries++) {
+        struct emb_guest *g = d->guest;
+        uint64_t pfn = emb_random(&g->rng) % g->pfns, mfn = g->role[pfn] == EMB_R_DATA ? emb_guest_reach(m, d, pfn, NULL) : FS_FRAME_NONE;
+        rc = -ENOSPC;
+        *index = free_grant(d);
+        if (mfn == FS_FRAME_NONE || !mfn_range_contains(range, mfn_make(mfn)) || *index == EMB_GRANTS_MAX) {
+            continue;
+        }
+        d->grants[*index] = (struct emb_grant){ .gfn = d->kind == HV_DOMAIN_HAP ? pfn : mfn, .in_use = 1, .writable = 1 };
+        d->grant_count = *index < d->grant_count ? d->grant_count : *index + 1;
+        g->grants[*index] = d->grants[*index];
+        g->grant_pfn[*index] = *gfn = pfn;
+        g->grant_count = d->grant_count;
+        rc = 0;
+    }
+    emb_unlock(m);
+    return rc;
+}
+
+int emb_guest_ungrant(struct emb_machine *m, uint16_t domid, uint32_t index)
+{
+    int rc = -EAGAIN;
+    emb_lock(m);
+    struct emb_domain *d = running_guest(m, domid);
+    if (d) {
+        rc = index < d->grant_count && d->grants[index].in_use && !d->grants[index].mapped ? 0 : -EINVAL;
+    }
+    if (rc == 0) {
+        d->grants[index].in_use = d->guest->grants[index].in_use = 0;
+    }
+    emb_unlock(m);
+    return rc;
+}
+
 /* ---- the balloon --------------------------------------------------------- */
 
 /* A page that only the kernel's direct map leads to. */
@@ -99,7 +150,7 @@ static bool only_kernel_maps(struct emb_machine *m, const struct emb_domain *d, 
 {
     const struct emb_guest *g = d->guest;
     for (uint32_t i = 0; i < g->grant_count; i++) {
-        if (g->grant_pfn[i] == pfn) {
+        if (g->grants[i].in_use && g->grant_pfn[i] == pfn) {
             return false;
         }
     }

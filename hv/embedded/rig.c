@@ -359,7 +359,7 @@ static bool is_bound(struct emb_machine *m, const struct emb_domain *d, uint64_t
     }
     for (uint32_t i = 0; i < d->grant_count; i++) {
         uint64_t named = d->kind == HV_DOMAIN_HAP ? emb_p2m_get(m, d, d->grants[i].gfn) : d->grants[i].gfn;
-        if (named == mfn) {
+        if (d->grants[i].in_use && named == mfn) {
             return true;
         }
     }

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NO_DOMAIN 32000u
+
 static void check_host(struct conform *c)
 {
     struct hv_host h;
@@ -300,11 +302,13 @@ static void check_grants(struct conform *c)
         return;
     }
     for (size_t k = 0; k < 2; k++) {
-        struct hv_grants *g = NULL;
+        struct hv_grants *g = NULL, *second = NULL;
         if (!both[k]) {
             continue;
         }
         EXPECT_OK(c, c->ops->grants_begin(c->be, both[k]->domid, &g, &c->err));
+        EXPECT_OK(c, c->ops->grants_begin(c->be, both[k]->domid, &second, &c->err));       /* watches do not know of each other */
+        c->ops->grants_end(c->be, second);
         if (c->ops->pause(c->be, both[k]->domid, &c->err) == FS_OK) {
             check_watch(c, both[k], g);
             (void)!c->ops->unpause(c->be, both[k]->domid, &c->err);
@@ -313,9 +317,12 @@ static void check_grants(struct conform *c)
         }
         c->ops->grants_end(c->be, g);
     }
+    struct hv_grants *none = NULL;
+    EXPECT(c, c->ops->grants_begin(c->be, NO_DOMAIN, &none, &c->err) == FS_GUEST_GONE, "no such domain: %s", c->err.text);
+    EXPECT(c, none == NULL, "a watch over nobody");
+    c->ops->grants_end(c->be, NULL);
 }
 
-#define NO_DOMAIN 32000u
 #define WAIT_NS   5000000ull
 
 static const struct hv_domain *find_domain(struct conform *c, const char *name, struct hv_domain *out)

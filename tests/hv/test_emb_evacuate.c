@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "embedded/emb_backend.h"
 #include "embedded/embedded.h"
 #include "hv_priv.h"
 
@@ -361,6 +362,143 @@ static void pv_a_driver_domain_survives(void **state)
     world_end(&w);
 }
 
+/* ---- grants that come and go during an evacuation ---- */
+
+struct grants_at {
+    uint16_t domid;
+    enum emb_op op;                 /* before that call, the nth since the mover has its watch */
+    uint64_t nth, calls;
+    bool watched, grant, done;
+    uint64_t gfn;
+    uint32_t index;
+    mfn_t was;
+};
+
+static void grants_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    struct grants_at *g = arg;
+    (void)call;
+    g->watched = g->watched || op == EMB_OP_grants_begin;
+    if (!g->watched || op != g->op || ++g->calls < g->nth || g->done) {
+        return;
+    }
+    int rc = g->grant ? emb_guest_grant(m, g->domid, emb_node_range(m, 1), &g->gfn, &g->index) : emb_guest_ungrant(m, g->domid, g->index);
+    g->done = rc == 0;
+    g->was = emb_guest_frame(m, g->domid, g->gfn);
+}
+
+static fs_status_t nothing_granted(struct hv_backend *be, struct hv_grants *g, const uint64_t **gfns, size_t *count, struct fs_error *err)
+{
+    fs_status_t s = emb_op_grants_read(be, g, gfns, count, err);
+    *count = 0;
+    return s;
+}
+
+/* blind: the watch says that nothing is granted.  1: the hook did its part. */
+static bool evacuate_with_grants(struct world *w, struct grants_at *g, bool blind, struct hv_report *r)
+{
+    struct emb_fault_plan plan = { .hook_call = UINT64_MAX, .hook = grants_hook, .hook_arg = g };
+    struct hv_evacuate_options o = { .target = "NODE1", .verify = true };
+    struct hv_backend_ops ops = emb_backend_ops;
+    struct fs_error err = { "" };
+    struct hv hv;
+    hv_bind(&hv, w);
+    ops.grants_read = nothing_granted;
+    hv.be->ops = blind ? &ops : hv.be->ops;
+    emb_fault_arm(w->m, &plan);
+    fs_status_t s = hv_evacuate(&hv, &o, r, &err);
+    emb_fault_arm(w->m, NULL);
+    hv.be->ops->close(hv.be);
+    if (s != FS_PARTIAL) {
+        fail_msg("%s: %s", fs_status_name(s), err.text);
+    }
+    return g->done;
+}
+
+static bool reported_granted(const struct hv_report *r, mfn_t m)
+{
+    for (size_t i = 0; i < r->blocker_count; i++) {
+        if (mfn_eq(r->blockers[i].mfn, m)) {
+            return r->blockers[i].reason == FS_REASON_GRANTED;
+        }
+    }
+    return false;
+}
+
+/* A grant that appears after the mover began to watch, before it stops the guest: that frame stays.  With a blind watch it goes: so it is the
+ * watch that keeps it. */
+static void a_grant_appears(enum hv_domain_kind kind, enum emb_op op, uint64_t nth_most)
+{
+    uint64_t seen = 0;
+    for (uint64_t n = 0; n < 2 * nth_most; n++) {
+        bool blind = n % 2 != 0;
+        struct world w;
+        struct hv_report r = { 0 };
+        world_make(&w, 2 + n / 2, kind);
+        struct grants_at g = { .domid = w.domid, .op = op, .nth = 1 + n / 2, .grant = true };
+        bool granted = evacuate_with_grants(&w, &g, blind, &r);
+        assert_true(g.watched);
+        if (granted && mfn_range_contains(emb_node_range(w.m, 1), g.was)) {
+            seen++;
+            bool stays = mfn_eq(emb_guest_frame(w.m, w.domid, g.gfn), g.was);
+            assert_int_equal(stays, !blind);
+            assert_int_equal(reported_granted(&r, g.was), !blind);
+        }
+        if (!blind) {
+            sane(&w, "a grant appears", n, false);
+        } else {
+            assert_true(emb_guest_check(w.m, w.domid, NULL) > 0);       /* the grant that dom0 has mapped has gone too */
+        }
+        hv_report_free(&r);
+        world_end(&w);
+    }
+    assert_int_equal(seen, 2 * nth_most);
+}
+
+static void pv_a_grant_appears(void **state)
+{
+    (void)state;
+    a_grant_appears(HV_DOMAIN_PV, EMB_OP_suspend, 1);
+}
+
+static void hap_a_grant_appears(void **state)
+{
+    (void)state;
+    a_grant_appears(HV_DOMAIN_HAP, EMB_OP_pause, 4);
+}
+
+/* One that was there when the mover began to watch, and ends before the stop: its frame goes like any other. */
+static void a_grant_disappears(enum hv_domain_kind kind, enum emb_op op)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        uint64_t held;
+        world_make(&w, seed, kind);
+        struct grants_at g = { .domid = w.domid, .op = op, .nth = kind == HV_DOMAIN_PV ? 1 : seed };
+        assert_int_equal(emb_guest_grant(w.m, w.domid, emb_node_range(w.m, 1), &g.gfn, &g.index), 0);
+        assert_true(evacuate_with_grants(&w, &g, false, &r));
+        assert_false(mfn_range_contains(emb_node_range(w.m, 1), emb_guest_frame(w.m, w.domid, g.gfn)));
+        uint64_t left = emb_guest_frames_in(w.m, w.domid, emb_node_range(w.m, 1), &held);
+        assert_int_equal(left, held);
+        sane(&w, "a grant disappears", seed, false);
+        hv_report_free(&r);
+        world_end(&w);
+    }
+}
+
+static void pv_a_grant_disappears(void **state)
+{
+    (void)state;
+    a_grant_disappears(HV_DOMAIN_PV, EMB_OP_suspend);
+}
+
+static void hap_a_grant_disappears(void **state)
+{
+    (void)state;
+    a_grant_disappears(HV_DOMAIN_HAP, EMB_OP_pause);
+}
+
 struct let_go {
     uint16_t domid;
     struct mfn_range range;
@@ -578,6 +716,10 @@ int main(void)
         cmocka_unit_test(pv_offered_grants_and_ldt),
         cmocka_unit_test(pv_a_flipped_bit_is_found),
         cmocka_unit_test(pv_a_driver_domain_survives),
+        cmocka_unit_test(pv_a_grant_appears),
+        cmocka_unit_test(hap_a_grant_appears),
+        cmocka_unit_test(pv_a_grant_disappears),
+        cmocka_unit_test(hap_a_grant_disappears),
         cmocka_unit_test(evict_gets_no_frame_of_the_range),
         cmocka_unit_test(pv_a_page_given_back_is_not_foreign),
         cmocka_unit_test(hap_refused_once),

@@ -362,6 +362,76 @@ static void the_engine_sees_grants(void **state)
     assert_false(held(w, pfn));
 }
 
+/* How often the watch names that frame. */
+static size_t watched(struct world *w, struct hv_grants *g, uint64_t frame, size_t *all)
+{
+    const uint64_t *frames;
+    size_t n = 0;
+    assert_int_equal(w->be->ops->grants_read(w->be, g, &frames, all, NULL), FS_OK);
+    for (size_t i = 0; i < *all; i++) {
+        n += frames[i] == frame;
+    }
+    return n;
+}
+
+/* The watch reads what the guest has written, when it is asked: numbers that lead nowhere too, each as often as it is written. */
+static void a_watch_reads_the_guests_word(void **state)
+{
+    struct world *w = *state;
+    uint64_t pfn = data_pfn(&w->a), frame = w->a.p2m[pfn];
+    struct hv_grants *g = NULL, *b = NULL;
+    size_t all;
+    assert_int_equal(w->be->ops->grants_begin(w->be, w->a.domid, &g, NULL), FS_OK);
+    assert_int_equal(w->be->ops->grants_begin(w->be, w->b.domid, &b, NULL), FS_OK);       /* it has no table */
+    size_t before;
+    assert_int_equal(watched(w, g, frame, &before), 0);
+    grant(&w->a, 8, pfn, w->b.domid, GTF_permit_access);
+    assert_int_equal(watched(w, g, frame, &all), 1);
+    assert_int_equal(all, before + 1);
+    grant(&w->a, 9, pfn, 0, GTF_permit_access | GTF_readonly);
+    assert_int_equal(watched(w, g, frame, &all), 2);
+    w->a.table[9].flags = GTF_accept_transfer;                          /* gives nothing away */
+    assert_int_equal(watched(w, g, frame, &all), 1);
+    w->a.table[9].frame = 0xfffffff0u;                                  /* no frame at all */
+    w->a.table[9].flags = GTF_permit_access;
+    assert_int_equal(watched(w, g, 0xfffffff0u, &all), 1);
+    w->a.table[8].flags = w->a.table[9].flags = 0;
+    assert_int_equal(watched(w, g, frame, &all), 0);
+    assert_int_equal(all, before);
+    assert_int_equal(watched(w, b, frame, &all), 0);
+    assert_int_equal(emb_fsck(w->m, stderr), 0);
+    w->be->ops->grants_end(w->be, g);
+    w->be->ops->grants_end(w->be, b);
+}
+
+/* A table that grows is read to its end; a domain that dies stays for as long as its table is watched. */
+static void a_watch_follows_the_table(void **state)
+{
+    struct world *w = *state;
+    uint64_t pfn = data_pfn(&w->a), frames[2] = { 0, 0 };
+    struct hv_grants *g = NULL;
+    struct hv_domain d;
+    size_t all;
+    assert_int_equal(w->be->ops->grants_begin(w->be, w->a.domid, &g, NULL), FS_OK);
+    struct gnttab_setup_table s = { .dom = DOMID_SELF, .nr_frames = 2 };
+    set_xen_guest_handle(s.frame_list, frames);
+    assert_int_equal(op(&w->a, GNTTABOP_setup_table, &s, 1), 0);
+    assert_int_equal(s.status, GNTST_okay);
+    assert_int_equal(update_va(&w->a, w->a.table_pfn + 1, frames[1] << 12 | P | RW), 0);
+    grant_entry_v1_t *last = (grant_entry_v1_t *)(void *)page(&w->a, w->a.table_pfn + 1) + 511;
+    last->frame = (uint32_t)w->a.p2m[pfn];
+    last->flags = GTF_permit_access;
+    assert_int_equal(watched(w, g, w->a.p2m[pfn], &all), 1);
+    assert_int_equal(emb_fsck(w->m, stderr), 0);
+    assert_int_equal(emb_domain_destroy(w->m, w->a.domid), 0);
+    assert_int_equal(w->be->ops->domain(w->be, w->a.domid, &d, NULL), FS_OK);
+    assert_true(d.dying);
+    assert_int_equal(emb_fsck(w->m, stderr), 0);
+    w->be->ops->grants_end(w->be, g);
+    assert_int_equal(w->be->ops->domain(w->be, w->a.domid, &d, NULL), FS_GUEST_GONE);
+    assert_int_equal(w->be->ops->grants_begin(w->be, w->a.domid, &g, NULL), FS_GUEST_GONE);
+}
+
 /* ---- copies -------------------------------------------------------------- */
 
 static int16_t copy(const struct kernel *k, struct gnttab_copy *c)
@@ -533,7 +603,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(the_table_is_its_owners), T(only_version_1), T(a_grant_is_mapped), T(who_may_map_and_what), T(where_a_grant_is_mapped),
-        T(the_engine_sees_grants), T(grants_are_copied), T(a_dying_granter_waits_for_its_mapper), T(a_dying_mapper_lets_go),
+        T(the_engine_sees_grants), T(a_watch_reads_the_guests_word), T(a_watch_follows_the_table), T(grants_are_copied), T(a_dying_granter_waits_for_its_mapper), T(a_dying_mapper_lets_go),
         T(a_lost_entry_leaves_the_grant_in_use), T(handles_and_uses_run_out), T(a_stale_tlb_writes_no_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
