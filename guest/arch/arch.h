@@ -104,5 +104,10 @@ struct arch_table_place { unsigned level; pfn_t parent; uint32_t slot; };
 int arch_table_move(const struct arch_frame_move *m, const struct arch_table_place *at, bool verify);
 /* The machine's own page tables, made before the core was there: true, and where it is linked. */
 bool arch_boot_table(pfn_t pfn, struct arch_table_place *at);
+/* The machine takes what lies under [pfn, pfn + 2^order) and gives, join: one piece, aligned to its size, with every address below
+ * 2^address_bits (0: anywhere); else single frames for one piece that is there. Kernel maps, p2m and M2P follow; contents are undefined
+ * afterwards. False: it has no such piece or frames, or somebody holds one of ours: frames and contents are as before.
+ * pre: order <= 9; the pages are the caller's and no page tables, no user entry names them, nobody touches them meanwhile. */
+bool arch_frames_exchange(pfn_t pfn, unsigned order, bool join, unsigned address_bits);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * task_unit.c - huge pages; buffers that a device writes to; user pages that are pinned for a device.
+ * task_unit.c - huge pages; buffers that a device writes to; user pages that are pinned for a device (its region: task_region.c).
  *
  * Owns: struct unit_task.
  * Invariants:
@@ -189,6 +189,9 @@ uint32_t unit_device_pages(const struct workload_task *t, pfn_t *list, uint32_t 
     if (u->pinned != NULL && n < max) {
         list[n++] = page_pfn(u->pinned);
     }
+    for (uint32_t page = 0; u->region.region.page != NULL && page < 1u << u->region.region.order && n < max; page++) {
+        list[n++] = pfn_make(u->region.region.page->pfn + page);
+    }
     return n;
 }
 
@@ -214,6 +217,9 @@ static void unit_step(struct workload_task *t)
     if (t->kind == WORKLOAD_DMA) {
         user_part(t);
     }
+    if (t->kind == WORKLOAD_DMA && t->w->config.regions) {
+        region_step(t);
+    }
 }
 
 static void unit_verify(struct workload_task *t)
@@ -231,10 +237,14 @@ static void unit_verify(struct workload_task *t)
     if (u->pinned != NULL) {
         check_pinned(t);
     }
+    region_verify(t);
 }
 
-void units_restored(struct unit_task *u)
+void units_restored(struct workload_task *t)
 {
+    struct unit_task *u = &t->u.unit;
+
+    region_restored(t);
     for (uint32_t slot = 0; slot < u->count; slot++) {
         if (u->units[slot].page != NULL) {
             u->units[slot].frame = arch_pfn_mfn(page_pfn(u->units[slot].page));
@@ -254,6 +264,7 @@ static void unit_stop(struct workload_task *t)
     if (u->pinned != NULL) {
         unpin(t);
     }
+    region_stop(t);
     if (u->mm != NULL) {
         mm_put(u->mm);
     }

@@ -313,7 +313,7 @@ void workload_restored(struct workload *w)
 {
     for (uint32_t i = 0; i < w->count; i++) {
         if (w->tasks[i]->kind == WORKLOAD_DMA) {
-            units_restored(&w->tasks[i]->u.unit);
+            units_restored(w->tasks[i]);
         }
     }
 }
@@ -348,6 +348,9 @@ struct workload_stats workload_total(const struct workload *w)
         sum.bytes_written += s->bytes_written;
         sum.refused += s->refused;
         sum.places_verified += s->places_verified;
+        sum.regions += s->regions;
+        sum.regions_exchanged += s->regions_exchanged;
+        sum.regions_refused += s->regions_refused;
         sum.wrong += s->wrong;
     }
     return sum;

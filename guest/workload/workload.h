@@ -60,6 +60,7 @@ struct workload_config {
     uint32_t tasks;                 /* of each kind */
     uint32_t pages;                 /* of each task, 16 .. WORKLOAD_PAGES_MAX */
     bool frames_stay;               /* the machine promises not to move frames under PG_DMA pages: verify it */
+    bool regions;                   /* DMA: the device has a region of adjacent frames at times (contiguous.h), too */
     void (*wrong)(void *ctx, const struct workload_wrong *wrong);      /* may be NULL */
     void *ctx;
 };
@@ -70,6 +71,8 @@ struct workload_stats {
     uint64_t steps, bytes_verified, bytes_written;
     uint64_t refused;               /* operations that the core refused for lack of memory: nothing wrong with that */
     uint64_t places_verified;       /* POLICY: pages whose node was looked at */
+    uint64_t regions;               /* DMA: made; those for which frames were exchanged; refused by the machine */
+    uint64_t regions_exchanged, regions_refused;
     uint64_t wrong;                 /* faults found */
 };
 
@@ -94,7 +97,7 @@ uint64_t workload_verify_all(struct workload *w);
 void workload_restored(struct workload *w);
 /* The pages that a device has now, by this task's doing: their frames stay. At most max of them; how many. pre: nobody is in a step of it */
 uint32_t workload_device_pages(const struct workload *w, uint32_t task, pfn_t *list, uint32_t max);
-#define WORKLOAD_DEVICE_PAGES_MAX 257u     /* a task has no more */
+#define WORKLOAD_DEVICE_PAGES_MAX 289u     /* a task has no more */
 enum workload_kind workload_task_kind(const struct workload *w, uint32_t task);
 struct workload_stats workload_task_stats(const struct workload *w, uint32_t task);
 struct workload_stats workload_total(const struct workload *w);

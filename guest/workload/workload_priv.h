@@ -8,6 +8,7 @@
 #define GUEST_WORKLOAD_PRIV_H
 
 #include "workload.h"
+#include "../mm/contiguous.h"
 #include "../mm/fault.h"
 #include "../mm/mempolicy.h"
 #include "../mm/pagecache.h"
@@ -84,6 +85,12 @@ struct unit {
 };
 #define UNITS_MAX 64u
 
+struct region_part {                /* DMA, with config.regions */
+    struct contiguous region;
+    uint16_t version;               /* of every line */
+};
+#define REGION_PAGES_MAX 32u
+
 struct unit_task {                  /* HUGE, DMA */
     struct unit units[UNITS_MAX];
     uint32_t count;                 /* slots in use at most */
@@ -92,7 +99,9 @@ struct unit_task {                  /* HUGE, DMA */
     struct versions expected;
     struct page *pinned;
     uint32_t pinned_page;
+    struct region_part region;
 };
+_Static_assert(UNITS_MAX * 4 + 1 + REGION_PAGES_MAX == WORKLOAD_DEVICE_PAGES_MAX, "what a device can have");
 
 #define DEVICE_PAGES 8u
 
@@ -152,7 +161,12 @@ struct workload_ops {
 uint32_t unit_device_pages(const struct workload_task *t, pfn_t *list, uint32_t max);
 extern const struct workload_ops workload_user_ops, workload_file_ops, workload_slab_ops, workload_unit_ops, workload_policy_ops, workload_huge_ops;
 
-void units_restored(struct unit_task *u);               /* task_unit.c: other frames are under the units */
+void units_restored(struct workload_task *t);           /* task_unit.c: other frames are under the units */
+/* task_region.c: the part of a DMA task. */
+void region_step(struct workload_task *t);
+void region_verify(struct workload_task *t);
+void region_restored(struct workload_task *t);
+void region_stop(struct workload_task *t);
 
 static inline struct vm *task_vm(const struct workload_task *t) { return t->w->config.vm; }
 static inline struct mm *task_mm(const struct workload_task *t) { return t->w->config.vm->mm; }

@@ -6,7 +6,8 @@
  * fails ends the call without an error.  Populate of a PV domain sets the M2P and writes the frame back
  * over the pfn.  Exchange works chunk by chunk: a chunk's inputs must all be exclusively owned (EINVAL), its output is
  * allocated (ENOMEM) before an input is freed; nr_exchanged counts what is done.
- * XENMEMF_node, _exact_node and _address_bits are honoured: fewer than 32 bits can never be given (ENOMEM).
+ * XENMEMF_node, _exact_node and _address_bits are honoured: what a node would give next is above the limit, or the limit has fewer than 32
+ * bits: ENOMEM (the heap does not look for a lower piece).
  * Orders above 9 are EPERM, as for a domain without devices.
  * Lock order: the machine's lock is held.
  * Cost: O(frames), one copy each way for a list of up to 512 extents.
@@ -19,6 +20,13 @@
 #define GUEST_ORDER_MAX 9u
 #define LIST 512u
 
+static void unplace(struct emb_machine *m, uint64_t mfn, uint32_t order)
+{
+    for (uint64_t i = 0; i < (1ull << order); i++) {
+        emb_heap_free(m, mfn + i);
+    }
+}
+
 static int place(struct emb_machine *m, uint32_t order, uint32_t flags, uint64_t *mfn)
 {
     uint32_t bits = XENMEMF_get_address_bits(flags), node = XENMEMF_get_node(flags) & 0xff;
@@ -29,18 +37,13 @@ static int place(struct emb_machine *m, uint32_t order, uint32_t flags, uint64_t
     uint32_t first = any ? 0 : node, tries = any || !(flags & XENMEMF_exact_node_request) ? m->config.node_count : 1;
     for (uint32_t i = 0; i < tries; i++) {
         *mfn = emb_heap_alloc(m, (first + i) % m->config.node_count, order);
-        if (*mfn != FS_FRAME_NONE) {
+        if (*mfn != FS_FRAME_NONE && bits != 0 && bits < 52 && *mfn + (1ull << order) > 1ull << (bits - FS_PAGE_SHIFT)) {
+            unplace(m, *mfn, order);    /* nodes are not searched for a lower one */
+        } else if (*mfn != FS_FRAME_NONE) {
             return 0;
         }
     }
     return -ENOMEM;
-}
-
-static void unplace(struct emb_machine *m, uint64_t mfn, uint32_t order)
-{
-    for (uint64_t i = 0; i < (1ull << order); i++) {
-        emb_heap_free(m, mfn + i);
-    }
 }
 
 static int one_extent(struct emb_hcall *h, unsigned cmd, const struct xen_memory_reservation *r, uint64_t *frame)

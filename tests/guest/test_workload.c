@@ -42,7 +42,7 @@ static void record(void *ctx, const struct workload_wrong *wrong)
 static struct workload_config config(unsigned kinds, uint32_t tasks, uint32_t pages, uint64_t seed)
 {
     return (struct workload_config){ .vm = &g.vm, .seed = seed, .kinds = kinds, .tasks = tasks, .pages = pages, .frames_stay = true,
-                                     .wrong = record };
+                                     .regions = true, .wrong = record };
 }
 
 static int setup(void **state)
@@ -245,6 +245,15 @@ static void flip_user(struct mm_struct *mm, uint64_t va)
     page_put(&g.f.mm, p);
 }
 
+/* A device with a region that was written to. */
+static void warm_up_region(void)
+{
+    warm_up(WORKLOAD_DMA);
+    while (w.tasks[0]->u.unit.region.region.page == NULL || w.tasks[0]->u.unit.region.version == 0) {
+        assert_int_equal(workload_step(&w, 0), 0);
+    }
+}
+
 static void test_found(void **state)
 {
     static const enum workload_kind users[] = { WORKLOAD_ANON, WORKLOAD_FORK, WORKLOAD_SHM, WORKLOAD_MLOCK };
@@ -309,6 +318,12 @@ static void test_found(void **state)
     assert_int_equal(workload_verify_all(&w), 0);
     w.tasks[0]->u.unit.units[slot].frame.n++;
     expect_found(WORKLOAD_FRAME);
+    warm_up_region();
+    w.tasks[0]->u.unit.region.region.frame.n++;
+    expect_found(WORKLOAD_FRAME);
+    warm_up_region();
+    flip(page_pfn(w.tasks[0]->u.unit.region.region.page), 77);
+    expect_found(WORKLOAD_BYTES);
     warm_up(WORKLOAD_DMA);
     assert_int_equal(vm_mprotect(w.tasks[0]->u.unit.mm, w.tasks[0]->u.unit.va, 16 * FS_PAGE_BYTES, 0), MM_OK);
     expect_found(WORKLOAD_GONE);

@@ -145,8 +145,8 @@ static void work_step(void *arg, struct guest *g, uint64_t random)
 static int start_work(struct coop_rig *r, struct workload *of, unsigned kinds, uint32_t pages, uint64_t seed)
 {
     struct guest *g = coop_guest_kernel(r->guest);
-    struct workload_config c = { .vm = g->vm, .seed = seed, .kinds = kinds, .tasks = 1, .pages = pages, .frames_stay = true, .wrong = note_wrong,
-                                 .ctx = r };
+    struct workload_config c = { .vm = g->vm, .seed = seed, .kinds = kinds, .tasks = 1, .pages = pages, .frames_stay = true, .regions = true,
+                                 .wrong = note_wrong, .ctx = r };
     if (workload_start(of, &c) != MM_OK) {
         return -ENOMEM;
     }

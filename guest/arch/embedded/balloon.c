@@ -1,16 +1,14 @@
 /*
- * balloon.c - frames under pages of a guest in a process, given to the machine and taken again.
+ * balloon.c - frames under pages of a guest in a process, given to the machine and taken again, or exchanged for others.
  *
  * Owns: p2m entries of pages that have no frame.
  * Invariants: I1  a page without a frame is not mapped, and its p2m entry says so;
  *   I2  what fails half-way is put back: the page has its frame and its map again.
  * Lock order: none; the pages are nobody's.
- *   Regions for drivers: XENMEM_exchange gives one piece for single frames, and the reverse; what was not exchanged keeps frames and contents.
  * Why extents: frames that lie together go back as one, so that the machine gets its 2 MiB blocks back.
  * Cost: one call that unmaps up to a block, one flush, one call for each extent.
  */
 #include <errno.h>
-#include <string.h>
 
 #include <stdint.h>
 #include <xen/xen.h>
@@ -171,14 +169,15 @@ struct hotplug_ops guest_balloon_ops(struct guest_machine *g)
     return (struct hotplug_ops){ .give = give, .take = take, .ctx = g, .machine_extents = &g->machine_extents };
 }
 
-/* ---- machine-contiguous regions ---- */
+/* ---- one piece for single frames, and the reverse ---- */
 
-/* Exchange what lies under the pages: one extent for single frames, or the reverse. Only the machine's count says whether it was done. */
-static bool exchange(struct guest_machine *g, uint64_t pfn, unsigned order, bool join)
+/* Only the machine's count says whether it was done. */
+static bool exchange(struct guest_machine *g, uint64_t pfn, unsigned order, bool join, unsigned address_bits)
 {
     uint64_t pages = 1ull << order, in[PAGEBLOCK_PAGES], out[PAGEBLOCK_PAGES];
     struct xen_memory_exchange x = { .in = { .nr_extents = join ? pages : 1, .extent_order = join ? 0 : order, .domid = DOMID_SELF },
-                                     .out = { .nr_extents = join ? 1 : pages, .extent_order = join ? order : 0, .domid = DOMID_SELF } };
+                                     .out = { .nr_extents = join ? 1 : pages, .extent_order = join ? order : 0, .domid = DOMID_SELF,
+                                              .mem_flags = XENMEMF_address_bits(address_bits) } };
 
     for (uint64_t i = 0; i < pages; i++) {
         in[i] = atomic_load(&g->p2m[pfn + i]);
@@ -196,34 +195,14 @@ static bool exchange(struct guest_machine *g, uint64_t pfn, unsigned order, bool
     return true;
 }
 
-static mm_status_t change_region(struct guest_machine *g, uint64_t pfn, unsigned order, bool join)
+bool arch_frames_exchange(pfn_t pfn, unsigned order, bool join, unsigned address_bits)
 {
+    struct guest_machine *g = guest_this_cpu()->machine;
     uint64_t pages = 1ull << order;
-    bool done = map_pages(g, pfn, pages, false) && flush(g) && exchange(g, pfn, order, join);
+    bool done;
 
-    ASSERT(map_pages(g, pfn, pages, true));     /* I2: the new frames, or the old ones */
-    if (done) {
-        memset(g->direct + pfn * FS_PAGE_BYTES, 0, pages * FS_PAGE_BYTES);
-    }
-    return done ? MM_OK : MM_EAGAIN;
-}
-
-mm_status_t guest_contiguous_create(struct guest_machine *g, pfn_t pfn, unsigned order, mfn_t *frame)
-{
-    mm_status_t status = MM_OK;
-
-    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % (1ull << order) == 0 && pfn.n + (1ull << order) <= g->pages);
-    if (is_extent(g, pfn.n, order)) {
-        memset(g->direct + pfn.n * FS_PAGE_BYTES, 0, FS_PAGE_BYTES << order);
-    } else {
-        status = change_region(g, pfn.n, order, true);
-    }
-    *frame = status == MM_OK ? mfn_make(atomic_load(&g->p2m[pfn.n])) : MFN_NONE;
-    return status;
-}
-
-mm_status_t guest_contiguous_destroy(struct guest_machine *g, pfn_t pfn, unsigned order)
-{
-    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % (1ull << order) == 0 && pfn.n + (1ull << order) <= g->pages);
-    return order == 0 ? MM_OK : change_region(g, pfn.n, order, false);
+    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % pages == 0 && pfn.n + pages <= g->pages);
+    done = map_pages(g, pfn.n, pages, false) && flush(g) && exchange(g, pfn.n, order, join, address_bits);
+    ASSERT(map_pages(g, pfn.n, pages, true));   /* I2: the new frames, or the old ones */
+    return done;
 }

@@ -37,3 +37,9 @@ bool arch_boot_table(pfn_t pfn, struct arch_table_place *at)
     (void)pfn, (void)at;
     return false;
 }
+
+bool arch_frames_exchange(pfn_t pfn, unsigned order, bool join, unsigned address_bits)
+{
+    (void)pfn, (void)order, (void)join, (void)address_bits;
+    return false;                               /* frames lie together as pages do: only a limit can be missed */
+}

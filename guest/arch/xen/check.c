@@ -177,6 +177,8 @@ static void result_line(const struct check *c)
     text_number(&t, c->moved_pages);
     text_word(&t, " relocated_pages=");
     text_number(&t, c->relocated_pages);
+    text_word(&t, " regions=");
+    text_number(&t, c->regions);
     text_word(&t, " caches=");
     text_number(&t, c->caches);
     text_word(&t, " objects=");
@@ -242,7 +244,7 @@ void check_all(void)
         { "reserves", check_reserves }, { "mixed", check_mixed }, { "compaction", check_compaction },
         { "isolation", check_isolation }, { "hotplug", check_hotplug },
         { "slab caches", check_slab }, { "address space by hand", check_mmu }, { "processes", check_space },
-        { "relocation", check_relocate }, { "lingering", check_linger },
+        { "relocation", check_relocate }, { "contiguous regions", check_contiguous }, { "lingering", check_linger },
     };
     struct check *c = &check;
 

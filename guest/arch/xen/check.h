@@ -22,7 +22,7 @@ struct check {
     uint64_t rng, start_ns;
     uint32_t stamp;
     /* for the last line */
-    uint64_t allocations, checked_pages, moved_pages, fscks, caches, objects, faults, swapped_pages, relocated_pages;
+    uint64_t allocations, checked_pages, moved_pages, fscks, caches, objects, faults, swapped_pages, relocated_pages, regions;
 };
 
 /* check.c */
@@ -51,6 +51,7 @@ void check_hotplug(struct check *c);
 void check_mmu(struct check *c);            /* check_mmu.c */
 void check_slab(struct check *c);           /* check_slab.c */
 void check_relocate(struct check *c);       /* check_relocate.c */
+void check_contiguous(struct check *c);     /* check_contiguous.c */
 void check_space(struct check *c);          /* check_space.c */
 
 #endif

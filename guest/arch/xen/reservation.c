@@ -1,17 +1,19 @@
 /*
- * reservation.c - frames that this guest gives back to Xen, and gets again.
+ * reservation.c - frames that this guest gives back to Xen, gets again, or exchanges.
  *
  * Owns: struct hotplug_ops of this machine.
  * Invariants:
  *   I1  a pfn without a frame has ~0 in the p2m and no entry in the direct map; it gets its frame first, then the entry.
  *   I2  all pages of a call change or none: what Xen did only in part is undone.
  *   I3  an extent is a pageblock whose frames are one aligned piece of machine: it goes, and comes, as one.
+ *   I4  an exchange is one chunk: Xen does all of it or nothing, and its count says which.
  * Lock order: none (one vCPU).
  * Why: hotplug.c knows what may go; Xen wants machine frames that are mapped nowhere, and hands out others later.  A domain's builder
  *   takes 2 MiB pieces where it can, so most pageblocks are one; where frames were exchanged since, they are single pages.
  * Cost: a pageblock is eight batches of entries and one or two calls.
  */
 #include "reservation.h"
+#include "frameshift/assert.h"
 
 static uint64_t frames[PAGEBLOCK_PAGES];
 
@@ -162,6 +164,45 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 struct hotplug_ops reservation_ops(struct reservation *r)
 {
     return (struct hotplug_ops){ .give = give, .take = take, .ctx = r, .machine_extents = &r->extents_given };
+}
+
+/* I4. Xen allocates before it lets the old frames go, and writes the new ones' M2P. */
+static bool exchange(uint64_t pfn, unsigned order, bool join, unsigned address_bits)
+{
+    uint64_t count = 1ull << order, piece = join ? pfn : memory_mfn(pfn);
+    struct xen_memory_exchange x = { .in = { .nr_extents = join ? count : 1, .extent_order = join ? 0 : order, .domid = DOMID_SELF },
+                                     .out = { .nr_extents = join ? 1 : count, .extent_order = join ? order : 0, .domid = DOMID_SELF,
+                                              .mem_flags = XENMEMF_address_bits(address_bits) } };
+
+    for (uint64_t i = 0; i < count; i++) {
+        frames[i] = join ? memory_mfn(pfn + i) : pfn + i;       /* out: pfns, which come back as frames */
+    }
+    set_xen_guest_handle(x.in.extent_start, (xen_pfn_t *)(join ? frames : &piece));
+    set_xen_guest_handle(x.out.extent_start, (xen_pfn_t *)(join ? &piece : frames));
+    (void)hv_memory(XENMEM_exchange, &x);
+    if (x.nr_exchanged != x.in.nr_extents) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        memory_set_mfn(pfn + i, join ? piece + i : frames[i]);
+    }
+    return true;
+}
+
+bool arch_frames_exchange(pfn_t pfn, unsigned order, bool join, unsigned address_bits)
+{
+    uint64_t count = 1ull << order;
+    bool done;
+
+    ASSERT(order <= PAGEBLOCK_ORDER && pfn.n % count == 0 && pfn.n + count <= boot_memory.pages);
+    if (memory_map(pfn.n, count, false) != 0) {
+        kernel_panic_number("Xen does not unmap a page of our own", pfn.n);
+    }
+    done = exchange(pfn.n, order, join, address_bits);
+    if (memory_map(pfn.n, count, true) != 0) {
+        kernel_panic_number("Xen does not map the frames that it gave, or left", pfn.n);
+    }
+    return done;
 }
 
 uint64_t reservation_more(uint64_t *mfns, uint64_t count)

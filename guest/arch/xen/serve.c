@@ -96,7 +96,8 @@ static struct serve *core_start(void)
 static void tasks_start(struct serve *s)
 {
     uint64_t tasks = option_number("tasks", 1), pages;
-    struct workload_config config = { .vm = &s->vm, .seed = option_number("seed", 1), .frames_stay = true, .wrong = on_wrong, .ctx = s };
+    struct workload_config config = { .vm = &s->vm, .seed = option_number("seed", 1), .frames_stay = true, .regions = true,
+                                      .wrong = on_wrong, .ctx = s };
     mm_status_t status;
 
     tasks = tasks == 0 ? 1 : tasks < TASKS_MAX ? tasks : TASKS_MAX;
@@ -169,6 +170,9 @@ static void beat(struct serve *s, uint64_t now)
     put(&t, " extents_given=", s->reservation.extents_given);
     put(&t, " extents_taken=", s->reservation.extents_taken);
     put(&t, " suspends=", s->suspends);
+    put(&t, " regions=", sum.regions);
+    put(&t, " regions_exchanged=", sum.regions_exchanged);
+    put(&t, " regions_refused=", sum.regions_refused);
     text_word(&t, " end");
     print_line(t.line);
     text_clear(&t);
@@ -300,6 +304,8 @@ static void result_line(const struct serve *s, const struct workload_stats *sum)
     put(&t, " moved=", s->coop.moved_free + s->coop.moved_user + s->coop.moved_kernel + s->coop.moved_table);
     put(&t, " max_gap_ns=", s->max_gap_ns);
     put(&t, " suspends=", s->suspends);
+    put(&t, " regions=", sum->regions);
+    put(&t, " regions_exchanged=", sum->regions_exchanged);
     print_line(t.line);
 }
 
