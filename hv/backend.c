@@ -16,7 +16,7 @@
     X(name) X(close) X(host) X(ram) X(table) X(domains) X(domain) X(frames) X(m2p) X(types)            \
     X(mark_offline) X(mark_owned) X(mark_online) X(query_offline)                                      \
     X(pause) X(unpause) X(suspend) X(resume) X(monitor_hold) X(monitor_release) X(set_max_pages)       \
-    X(increase) X(decrease) X(populate) X(depopulate) X(remap) X(gfn_limit) X(probe_held)              \
+    X(increase) X(increase_extents) X(decrease) X(populate) X(depopulate) X(remap) X(gfn_limit) X(probe_held)              \
     X(map) X(unmap) X(copy) X(unpin) X(pin) X(m2p_set) X(vcpu_save) X(vcpu_reset) X(vcpu_load)         \
     X(specials) X(vcpu_upcall_state) X(evtchn_state) X(dirty_enable) X(dirty_read) X(dirty_disable)    \
     X(save) X(restore) X(clock_ns)

@@ -240,6 +240,9 @@ struct hv_backend_ops {
     /* -- frames of a domain -- */
     /* PV: add frames outside the p2m, in exactly this node; out gets *done mfns. */
     fs_status_t (*increase)(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
+    /* PV: the same in whole pieces of FS_SP_PAGES adjacent frames, aligned to their number: out gets the first of each, *done counts pieces.
+     * FS_NO_ROOM: the node has no more such pieces (single frames it may have), or the domain's limit is reached. */
+    fs_status_t (*increase_extents)(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
     /* PV: give frames back; *done are gone.  Frames that are marked end offlined. */
     fs_status_t (*decrease)(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
     /* HAP: populate gfns with new frames of an order from exactly this node / give extents back. */

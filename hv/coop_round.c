@@ -39,11 +39,13 @@ void coop_round_free(struct coop_job *job)
     free(job->moves);
     free(job->status);
     free(job->page_of);
+    free(job->ask);
     free(job->moved);
     job->reserved = NULL;
     job->moves = NULL;
     job->status = NULL;
     job->page_of = NULL;
+    job->ask = NULL;
     job->moved = NULL;
     job->reserved_count = job->move_count = 0;
 }
@@ -102,7 +104,64 @@ static fs_status_t take_frames(struct coop_job *job, size_t count, struct fs_err
     return FS_OK;
 }
 
-fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *err)
+/* The frames of an extent; given back at once if one of them never should have been handed out (I1). */
+static fs_status_t keep_extent(struct coop_job *job, mfn_t head, bool *kept, struct fs_error *err)
+{
+    mfn_t *at = job->reserved + job->reserved_count;
+    size_t gone = 0;
+    fs_status_t s = FS_OK;
+    *kept = true;
+    for (size_t i = 0; i < FS_SP_PAGES; i++) {
+        at[i] = mfn_add(head, i);
+        *kept = *kept && !mfn_set_contains(job->ctx->ranges, at[i]);
+    }
+    if (!*kept) {
+        s = job->be->ops->decrease(job->be, job->dom.domid, at, FS_SP_PAGES, &gone, err);
+    }
+    job->reserved_count += *kept || s != FS_OK ? FS_SP_PAGES : 0;
+    return s;
+}
+
+/* Up to count of one node, *more: it may have others. */
+static fs_status_t take_extents_of(struct coop_job *job, size_t node, size_t count, bool *more, struct fs_error *err)
+{
+    struct room *room = job->ctx->room;
+    mfn_t heads[BATCH / FS_SP_PAGES];
+    size_t done = 0;
+    count = count > FS_ARRAY_SIZE(heads) ? FS_ARRAY_SIZE(heads) : count;
+    count = count > room->nodes[node].free_pages / FS_SP_PAGES ? (size_t)(room->nodes[node].free_pages / FS_SP_PAGES) : count;
+    *more = false;
+    if (count == 0) {
+        return FS_OK;
+    }
+    fs_status_t s = job->be->ops->increase_extents(job->be, job->dom.domid, room->nodes[node].node, count, heads, &done, err);
+    *more = s == FS_OK && done == count;
+    s = s == FS_NO_ROOM ? FS_OK : s;
+    room_take(room, room->nodes[node].node, done * FS_SP_PAGES);
+    for (size_t i = 0; i < done; i++) {
+        bool kept;
+        fs_status_t k = keep_extent(job, heads[i], &kept, err);
+        s = s != FS_OK ? s : k;
+        *more = *more && kept;
+    }
+    return s;
+}
+
+/* Of any node that has some: only which frames lie together is at stake, so a node without is passed over. */
+static fs_status_t take_extents(struct coop_job *job, size_t count, struct fs_error *err)
+{
+    fs_status_t s = FS_OK;
+    for (size_t n = 0; n < job->ctx->room->count && s == FS_OK; n++) {
+        bool more = true;
+        while (s == FS_OK && more && job->reserved_count < count * FS_SP_PAGES) {
+            s = take_extents_of(job, n, count - job->reserved_count / FS_SP_PAGES, &more, err);
+        }
+    }
+    return s;
+}
+
+static fs_status_t reserve(struct coop_job *job, size_t count, fs_status_t (*take)(struct coop_job *job, size_t count, struct fs_error *err),
+                           size_t units, struct fs_error *err)
 {
     struct coop_reserve intent = { .max_pages_before = job->dom.max_pages, .count = count };
     uint64_t since = coop_now(job);
@@ -110,8 +169,10 @@ fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *er
     job->moves = malloc((count + 1) * sizeof(*job->moves));
     job->status = calloc(count + 1, sizeof(*job->status));
     job->page_of = malloc((count + 1) * sizeof(*job->page_of));
+    job->ask = malloc((count + 1) * sizeof(*job->ask));
     job->moved = calloc(count + 1, sizeof(*job->moved));
-    if (job->reserved == NULL || job->moves == NULL || job->status == NULL || job->page_of == NULL || job->moved == NULL) {
+    if (job->reserved == NULL || job->moves == NULL || job->status == NULL || job->page_of == NULL || job->ask == NULL ||
+        job->moved == NULL) {
         return FS_NO_MEMORY;
     }
     fs_status_t s = journal_append(job->ctx->journal, JR_COOP_RESERVE, &intent, sizeof(intent), err);
@@ -120,7 +181,7 @@ fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *er
         job->max_raised = s == FS_OK;
     }
     if (s == FS_OK) {
-        s = take_frames(job, count, err);
+        s = take(job, units, err);
     }
     if (s == FS_OK) {
         s = journal_append(job->ctx->journal, JR_COOP_RESERVED, job->reserved, job->reserved_count * sizeof(mfn_t), err);
@@ -130,6 +191,16 @@ fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *er
         mover_event(job->ctx, EV_RESERVE, job->dom.domid, job->reserved_count, 0, NULL);
     }
     return s;
+}
+
+fs_status_t coop_reserve(struct coop_job *job, size_t count, struct fs_error *err)
+{
+    return reserve(job, count, take_frames, count, err);
+}
+
+fs_status_t coop_reserve_extents(struct coop_job *job, size_t count, struct fs_error *err)
+{
+    return reserve(job, count * FS_SP_PAGES, take_extents, count, err);
 }
 
 /* ---- asking --------------------------------------------------------------------------------- */
@@ -152,62 +223,88 @@ static void count_answer(struct coop_job *job, const struct fs_abi_response *a)
     }
 }
 
-static fs_status_t receive_one(struct coop_job *job, size_t *answered, mfn_t control_to, struct fs_error *err)
+/* Requests of one go: the moves job->ask[0 .. count). */
+struct asking { size_t count, asked, answered; };
+
+static fs_status_t receive_one(struct coop_job *job, struct asking *a, mfn_t control_to, struct fs_error *err)
 {
-    struct fs_abi_response a;
+    struct fs_abi_response r;
     uint32_t status[FS_ABI_LIST_MAX];
-    fs_status_t s = coop_receive(&job->channel, &a, status, control_to, err);
+    fs_status_t s = coop_receive(&job->channel, &r, status, control_to, err);
     if (s != FS_OK) {
         return s;
     }
-    size_t n = job->move_count - *answered;
+    size_t n = a->count - a->answered;
     n = n > FS_ABI_LIST_MAX ? FS_ABI_LIST_MAX : n;
-    memcpy(job->status + *answered, status, n * sizeof(*status));
-    *answered += n;
-    count_answer(job, &a);
-    mover_event(job->ctx, EV_SWAP, job->dom.domid, job->result->report->moved + *answered, job->page_count, NULL);
+    for (size_t i = 0; i < n; i++) {
+        job->status[job->ask[a->answered + i]] = status[i];
+    }
+    a->answered += n;
+    count_answer(job, &r);
+    mover_event(job->ctx, EV_SWAP, job->dom.domid, job->result->report->moved + a->answered, job->page_count, NULL);
     return FS_OK;
 }
 
-static void send_one(struct coop_job *job, size_t *asked)
+static void send_one(struct coop_job *job, struct asking *a)
 {
     struct fs_abi_move list[FS_ABI_LIST_MAX];
-    size_t n = job->move_count - *asked;
+    size_t n = a->count - a->asked;
     n = n > FS_ABI_LIST_MAX ? FS_ABI_LIST_MAX : n;
     for (size_t i = 0; i < n; i++) {
-        const struct coop_move *m = &job->moves[*asked + i];
+        const struct coop_move *m = &job->moves[job->ask[a->asked + i]];
         list[i] = (struct fs_abi_move){ .pfn = m->pfn, .from = m->from.n, .to = m->to.n };
     }
     struct fs_abi_request q = { .op = FS_ABI_MOVE, .count = (uint32_t)n, .flags = job->ctx->options->verify ? FS_ABI_MOVE_VERIFY : 0 };
     coop_send(&job->channel, &q, list);
-    *asked += n;
+    a->asked += n;
 }
 
-fs_status_t coop_request(struct coop_job *job, bool shared, struct fs_error *err)
+static fs_status_t ask(struct coop_job *job, size_t count, mfn_t control_to, struct fs_error *err)
 {
-    size_t asked = 0, answered = 0;
-    mfn_t control_to = MFN_NONE;
-    ASSERT(!shared || job->move_count <= FS_ABI_LIST_MAX);
-    for (size_t i = 0; i < job->move_count && shared; i++) {
-        control_to = job->moves[i].pfn == job->channel.pfns[0] ? job->moves[i].to : control_to;
-    }
+    struct asking a = { .count = count };
     uint64_t since = coop_now(job);
-    fs_status_t s = journal_append(job->ctx->journal, JR_COOP_REQUEST, job->moves, job->move_count * sizeof(*job->moves), err);
-    while (s == FS_OK && answered < job->move_count) {
+    fs_status_t s = FS_OK;
+    while (s == FS_OK && a.answered < a.count) {
         bool stop = mover_interrupted(job->ctx);
-        while (!stop && asked < job->move_count && !coop_full(&job->channel)) {
-            send_one(job, &asked);
+        while (!stop && a.asked < a.count && !coop_full(&job->channel)) {
+            send_one(job, &a);
         }
         if (stop && coop_idle(&job->channel)) {
             break;                              /* the rest was never asked for */
         }
-        s = receive_one(job, &answered, control_to, err);
+        s = receive_one(job, &a, control_to, err);
+    }
+    coop_phase(job, "move", &since, a.answered);
+    return s;
+}
+
+fs_status_t coop_request(struct coop_job *job, bool shared, struct fs_error *err)
+{
+    mfn_t control_to = MFN_NONE;
+    ASSERT(!shared || job->move_count <= FS_ABI_LIST_MAX);
+    for (size_t i = 0; i < job->move_count; i++) {
+        job->ask[i] = i;
+        control_to = shared && job->moves[i].pfn == job->channel.pfns[0] ? job->moves[i].to : control_to;
+    }
+    fs_status_t s = journal_append(job->ctx->journal, JR_COOP_REQUEST, job->moves, job->move_count * sizeof(*job->moves), err);
+    if (s == FS_OK) {
+        s = ask(job, job->move_count, control_to, err);
     }
     if (s == FS_OK && shared) {
         s = coop_map(&job->channel, err);       /* nothing of ours holds the old frames */
     }
-    coop_phase(job, "move", &since, answered);
     return s;
+}
+
+fs_status_t coop_request_busy(struct coop_job *job, size_t *again, struct fs_error *err)
+{
+    *again = 0;
+    for (size_t i = 0; i < job->move_count; i++) {
+        if (job->status[i] == FS_ABI_ENTRY_BUSY) {
+            job->ask[(*again)++] = i;
+        }
+    }
+    return ask(job, *again, MFN_NONE, err);
 }
 
 /* ---- looking -------------------------------------------------------------------------------------- */

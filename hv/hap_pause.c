@@ -170,6 +170,7 @@ void hap_pause_report(struct hap_job *job)
     if (p->count > 0) {
         qsort(p->ns, p->count, sizeof(*p->ns), by_ns);
         r->p99_pause_ns = p->ns[(p->count * 99 + 99) / 100 - 1];    /* nearest rank */
+        r->p50_pause_ns = p->ns[(p->count + 1) / 2 - 1];
     }
     free(p->ns);
     p->ns = NULL;

@@ -207,7 +207,7 @@ struct hv_domain_report {
     uint64_t moved, blocked, superpages_before, superpages_after;
     uint64_t blackout_ns;           /* all suspends of this guest together */
     uint64_t longest_blackout_ns;   /* the longest single stop */
-    uint64_t max_pause_ns, p99_pause_ns, pauses;
+    uint64_t max_pause_ns, p99_pause_ns, p50_pause_ns, pauses;
     uint64_t pages_hashed, mismatches;
     uint64_t moved_free;            /* of moved: free in the guest by its own word, so without contents to compare */
     uint32_t suspends;

@@ -9,6 +9,8 @@
  *       recovery's (FS_NEEDS_RECOVER).
  *   I4  the pages that the guest and the tool share go last, alone: their old frames are ours to let go.
  * Lock order: none; one guest at a time.
+ * Why whole pageblocks first (coop_extent.c): a block whose pages all are to move goes to one piece of machine, so that a later shrink gives it in
+ *   one piece.
  * Why free pages last: they move without a copy or a stop, so requests of one sort make few, full stops.
  * Cost: the guest's; here three passes over the p2m a round, and 12 bytes a frame of the range.
  */
@@ -61,6 +63,8 @@ struct choosing {
     uint64_t *todo, *free_pages;        /* bitmaps by pfn */
     uint64_t pfn_end;
     size_t count, front, back;          /* of job->pages: filled from both ends */
+    uint64_t run_pfn, run;              /* the pages before this one whose frames follow each other, from a multiple of FS_SP_PAGES on */
+    mfn_t run_mfn;
 };
 
 /* The list's index of a frame, or list->count. */
@@ -107,6 +111,19 @@ static fs_status_t block_others(const struct choosing *c)
     return s;
 }
 
+/* A pageblock that is one piece of machine, all of it to move? */
+static void count_piece(struct choosing *c, uint64_t pfn, mfn_t m)
+{
+    if (pfn % FS_SP_PAGES == 0) {
+        c->run_pfn = pfn;
+        c->run_mfn = m;
+        c->run = m.n % FS_SP_PAGES == 0;
+    } else {
+        c->run = c->run > 0 && pfn == c->run_pfn + c->run && m.n == c->run_mfn.n + c->run ? c->run + 1 : 0;
+    }
+    c->job->result->report->superpages_before += c->run == FS_SP_PAGES;
+}
+
 /* Once more through the p2m, now that the list is gone. The guest may have moved a page meanwhile: then it is asked in vain. */
 static void add_page(void *arg, uint64_t pfn, mfn_t m)
 {
@@ -117,6 +134,7 @@ static void add_page(void *arg, uint64_t pfn, mfn_t m)
     struct coop_page p = { .pfn = (uint32_t)pfn, .offset = (uint32_t)(m.n - c->job->base.n), .state = COOP_TODO,
                            .free = bitmap_has(c->free_pages, pfn), .shared = coop_is_shared(&c->job->channel, pfn) };
     c->job->pages[p.free ? --c->back : c->front++] = p;
+    count_piece(c, pfn, m);
 }
 
 static fs_status_t list_pages(struct choosing *c, struct fs_error *err)
@@ -171,6 +189,9 @@ static fs_status_t choose(struct coop_job *job, struct mover_list *list, struct 
     if (s == FS_OK) {
         s = list_pages(&c, err);
     }
+    if (s == FS_OK) {
+        s = coop_extent_plan(job, c.todo, c.pfn_end);
+    }
     coop_phase(job, "choose", &since, listed);
     free(c.specials);
     free(c.taken);
@@ -186,15 +207,9 @@ static bool due(const struct coop_page *p, bool shared, unsigned pass)
     return p->state == COOP_TODO && p->shared == shared && p->tries <= pass;
 }
 
-static size_t round_pages(const struct coop_job *job)
-{
-    uint64_t n = job->channel.pfn_end / COOP_ROUNDS;
-    return n < COOP_ROUND_LEAST ? COOP_ROUND_LEAST : n > COOP_ROUND_MOST ? COOP_ROUND_MOST : (size_t)n;
-}
-
 static size_t count_due(const struct coop_job *job, bool shared, unsigned pass)
 {
-    size_t n = 0, most = round_pages(job);
+    size_t n = 0, most = coop_round_pages(job);
     for (size_t i = 0; i < job->page_count && n < most; i++) {
         n += due(&job->pages[i], shared, pass);
     }
@@ -242,7 +257,7 @@ static fs_status_t quiet_again(struct coop_job *job, struct fs_error *err)
     return coop_open(&job->channel, job->be, &job->dom, coop_limit_pfns(job->ctx), coop_timeout_ns(job->ctx), NULL, err);
 }
 
-static fs_status_t end_round(struct coop_job *job, fs_status_t s, struct fs_error *err)
+fs_status_t coop_round_end(struct coop_job *job, fs_status_t s, struct fs_error *err)
 {
     struct fs_error second = { "" };
     fs_status_t end = FS_OK;
@@ -292,7 +307,7 @@ static fs_status_t run_round(struct coop_job *job, size_t count, bool shared, un
     if (s == FS_OK) {
         s = coop_request(job, shared, err);
     }
-    s = end_round(job, s, err);
+    s = coop_round_end(job, s, err);
     coop_round_free(job);
     return s;
 }
@@ -326,7 +341,7 @@ static fs_status_t block_rest(struct coop_job *job)
     return s;
 }
 
-/* p99 of the stops, in the guest's words; no more than the longest. */
+/* p50 and p99 of the stops, in the guest's words; no more than the longest. */
 static fs_status_t ask_stops(struct coop_job *job, struct fs_error *err)
 {
     struct fs_abi_request q = { .op = FS_ABI_QUERY };
@@ -335,6 +350,8 @@ static fs_status_t ask_stops(struct coop_job *job, struct fs_error *err)
     fs_status_t s = coop_receive(&job->channel, &a, NULL, MFN_NONE, err);
     if (s == FS_OK && a.value[FS_ABI_QUERIED_STOP_P99_NS] <= a.value[FS_ABI_QUERIED_STOP_LONGEST_NS]) {
         job->result->report->p99_pause_ns = a.value[FS_ABI_QUERIED_STOP_P99_NS];
+        job->result->report->p50_pause_ns = a.value[FS_ABI_QUERIED_STOP_P50_NS] <= a.value[FS_ABI_QUERIED_STOP_P99_NS]
+                                                ? a.value[FS_ABI_QUERIED_STOP_P50_NS] : 0;
     }
     return s;
 }
@@ -354,6 +371,9 @@ static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain
         s = choose(&job, list, err);
     }
     if (s == FS_OK) {
+        s = coop_extent_all(&job, err);
+    }
+    if (s == FS_OK) {
         s = run_passes(&job, false, err);
     }
     if (s == FS_OK) {
@@ -371,6 +391,7 @@ static fs_status_t coop_move(const struct mover_ctx *ctx, const struct hv_domain
     result->report->blocked = result->blocker_count;
     coop_close(&job.channel);
     free(job.pages);
+    free(job.whole);
     return s;
 }
 

@@ -243,6 +243,7 @@ static json_t *domain_report_value(const struct hv_domain_report *d, uint64_t bl
     put_number(&o, "suspends", d->suspends);
     put_number(&o, "max_pause_ns", d->max_pause_ns);
     put_number(&o, "p99_pause_ns", d->p99_pause_ns);
+    put_number(&o, "p50_pause_ns", d->p50_pause_ns);
     put_number(&o, "pauses", d->pauses);
     put_number(&o, "superpages_before", d->superpages_before);
     put_number(&o, "superpages_after", d->superpages_after);

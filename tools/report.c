@@ -206,7 +206,7 @@ void report_plan_text(FILE *f, const struct hv_plan *p)
 static void print_report_domains(FILE *f, const struct hv_report *r, const struct blocker_groups *groups)
 {
     static const char *const headings[] = { "Domain", "Mover", ">Moved", ">Stay", ">Stops", ">Stopped", ">Longest", ">Pauses",
-                                            ">p99", ">Max", ">2 MiB", "Result" };
+                                            ">p50", ">p99", ">Max", ">2 MiB", "Result" };
     struct table t;
 
     if (r->domain_count == 0) {
@@ -225,6 +225,7 @@ static void print_report_domains(FILE *f, const struct hv_report *r, const struc
         table_cell(&t, "%s", time_or_dash(d->blackout_ns).s);
         table_cell(&t, "%s", time_or_dash(d->longest_blackout_ns).s);
         table_cell(&t, "%s", count_or_dash(d->pauses, d->pauses > 0).s);
+        table_cell(&t, "%s", time_or_dash(d->p50_pause_ns).s);
         table_cell(&t, "%s", time_or_dash(d->p99_pause_ns).s);
         table_cell(&t, "%s", time_or_dash(d->max_pause_ns).s);
         if (d->superpages_before > 0 || d->superpages_after > 0) {

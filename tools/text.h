@@ -36,7 +36,7 @@ struct text_number text_time(uint64_t ns);                     /* "710 ms", "4.1
 
 /* ---- tables ---- */
 
-#define TABLE_COLUMNS_MAX 12
+#define TABLE_COLUMNS_MAX 13
 #define TABLE_CELL_BYTES 72
 struct table {
     size_t columns, cells, capacity;

@@ -137,6 +137,7 @@ static enum fs_abi_status do_query(struct coop *c, const struct fs_abi_request *
     a->value[FS_ABI_QUERIED_STOP_COUNT] = c->relocate.stops;
     a->value[FS_ABI_QUERIED_STOP_LONGEST_NS] = c->relocate.longest_ns;
     a->value[FS_ABI_QUERIED_STOP_P99_NS] = relocate_stop_ns(&c->relocate, 990);
+    a->value[FS_ABI_QUERIED_STOP_P50_NS] = relocate_stop_ns(&c->relocate, 500);
     a->value[FS_ABI_QUERIED_EXPORT_SEQUENCE] = c->export_sequence;
     a->value[FS_ABI_QUERIED_SHRINK_PAGES] = c->hotplug.give != NULL ? shrink_possible(c->mm) : 0;
     return FS_ABI_STATUS_OK;

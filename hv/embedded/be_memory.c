@@ -26,17 +26,18 @@ static fs_status_t stopped(const struct emb_domain *d, int rc, size_t done, size
     return emb_refused(d, rc, err, "%s: %zu of %zu", what, done, count);
 }
 
-fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+static fs_status_t increase(struct hv_backend *be, enum emb_op op, uint16_t domid, uint32_t node, unsigned order, size_t count, mfn_t *out, size_t *done,
+                            struct fs_error *err)
 {
     struct emb_call c;
     struct emb_domain *d;
     *done = 0;
-    fs_status_t s = emb_enter_domain(be, EMB_OP_increase, domid, &c, &d, err);
+    fs_status_t s = emb_enter_domain(be, op, domid, &c, &d, err);
     if (s != FS_OK) {
         return s;
     }
     uint64_t limit = 0;
-    if (d->core != NULL && !emb_direct_room(c.m, count, &limit)) {
+    if (d->core != NULL && !emb_direct_room(c.m, count, &limit)) {      /* an extent is one piece, if it replaces one */
         s = fs_fail(err, FS_UNSUPPORTED, "domain %u: this process can map %llu pieces of its guests, and their frames are scattered: "
                     "sysctl -w vm.max_map_count=N, or smaller guests", domid, (unsigned long long)limit);
         emb_leave(&c);
@@ -44,13 +45,23 @@ fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node
     }
     int rc = 0;
     size_t share = emb_share(&c, count);
-    while (*done < share && (rc = emb_increase(c.m, d, node, 0, &out[*done].n)) == 0) {
+    while (*done < share && (rc = emb_increase(c.m, d, node, order, &out[*done].n)) == 0) {
         (*done)++;
     }
     emb_charge(c.m, 2000 * *done);
     s = *done < share ? stopped(d, rc, *done, count, "increase", err) : emb_planned(&c, err);
     emb_leave(&c);
     return s;
+}
+
+fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+{
+    return increase(be, EMB_OP_increase, domid, node, 0, count, out, done, err);
+}
+
+fs_status_t emb_op_increase_extents(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+{
+    return increase(be, EMB_OP_increase_extents, domid, node, FS_SP_ORDER, count, out, done, err);
 }
 
 fs_status_t emb_op_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err)

@@ -75,6 +75,7 @@ fs_status_t emb_op_specials(struct hv_backend *be, uint16_t domid, struct hv_spe
 fs_status_t emb_op_vcpu_upcall_state(struct hv_backend *be, uint16_t domid, uint8_t *out, size_t count, struct fs_error *err);
 fs_status_t emb_op_evtchn_state(struct hv_backend *be, uint16_t domid, uint8_t *state, size_t count, size_t *ports, struct fs_error *err);
 /* be_memory.c */
+fs_status_t emb_op_increase_extents(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t emb_op_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t emb_op_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
 fs_status_t emb_op_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,

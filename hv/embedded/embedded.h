@@ -154,7 +154,7 @@ bool emb_corrupt(struct emb_machine *m, enum emb_corruption what, uint64_t seed)
     X(query_offline, REFUSED, 0) X(pause, REFUSED, 0) X(unpause, REFUSED, 0)         \
     X(suspend, TIMEOUT, 0) X(resume, REFUSED, 0) X(monitor_hold, IO, 0)              \
     X(monitor_release, IO, 0) X(set_max_pages, REFUSED, 0) X(increase, NO_ROOM, 1)   \
-    X(decrease, REFUSED, 1) X(populate, NO_ROOM, 1) X(depopulate, REFUSED, 1)        \
+    X(increase_extents, NO_ROOM, 1) X(decrease, REFUSED, 1) X(populate, NO_ROOM, 1) X(depopulate, REFUSED, 1)        \
     X(remap, REFUSED, 1) X(gfn_limit, REFUSED, 0) X(probe_held, REFUSED, 0)          \
     X(map, NO_MEMORY, 0) X(copy, REFUSED, 1) X(unpin, REFUSED, 1) X(pin, REFUSED, 1) \
     X(m2p_set, REFUSED, 1) X(vcpu_save, REFUSED, 0) X(vcpu_reset, REFUSED, 0)        \

@@ -1,7 +1,7 @@
 /*
  * memory.c - frames into and out of a domain, and under another gfn.
  *
- * Owns: increase(), decrease(), populate(), depopulate(), remap(), gfn_limit().
+ * Owns: increase(), increase_extents(), decrease(), populate(), depopulate(), remap(), gfn_limit().
  * Invariants:
  *  I1  *done counts a prefix of the list: the calls below stop at the first
  *      refused extent, and remap(), whose call would run on, is split so that it cannot.
@@ -22,14 +22,16 @@
 
 #include "frameshift/assert.h"
 
-fs_status_t xen_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+/* count extents of that order; I1 to I3. */
+static fs_status_t increase(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, size_t count, mfn_t *out, size_t *done,
+                            struct fs_error *err)
 {
     struct xen_be *x = xen_be(be);
     *done = 0;
     while (*done < count) {
         size_t n = count - *done < XEN_RESERVE_BATCH ? count - *done : XEN_RESERVE_BATCH;
         xen_pfn_t list[XEN_RESERVE_BATCH] = { 0 };
-        int got = xc_domain_increase_reservation(x->xch, domid, n, 0, XENMEMF_exact_node(node), list);
+        int got = xc_domain_increase_reservation(x->xch, domid, n, order, XENMEMF_exact_node(node), list);
         if (got < 0) {
             return xen_fail_domain(x, domid, err, errno, "cannot give domain %u frames of node %u", domid, node);
         }
@@ -38,16 +40,26 @@ fs_status_t xen_increase(struct hv_backend *be, uint16_t domid, uint32_t node, s
         }
         *done += (size_t)got;
         for (int i = 0; i < got; i++) {
-            if (list[i] >= x->max_mfn) {                /* I2; the frames are counted, so that the caller gives them back */
+            if (list[i] + (1ull << order) > x->max_mfn) {   /* I2; the frames are counted, so that the caller gives them back */
                 return fs_fail(err, FS_BAD_INPUT, "Xen gave frame %#llx, above the machine's end", (unsigned long long)list[i]);
             }
         }
         if ((size_t)got < n) {
-            return fs_fail(err, FS_NO_ROOM, "node %u gave %zu of %zu frames to domain %u (node full, or the domain's limit reached)",
-                           node, *done, count, domid);
+            return fs_fail(err, FS_NO_ROOM, "node %u gave %zu of %zu %s to domain %u (node full%s, or the domain's limit reached)",
+                           node, *done, count, order == 0 ? "frames" : "2 MiB extents", domid, order == 0 ? "" : " or fragmented");
         }
     }
     return FS_OK;
+}
+
+fs_status_t xen_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+{
+    return increase(be, domid, node, 0, count, out, done, err);
+}
+
+fs_status_t xen_increase_extents(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err)
+{
+    return increase(be, domid, node, FS_SP_ORDER, count, out, done, err);
 }
 
 fs_status_t xen_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err)

@@ -264,6 +264,7 @@ static const struct hv_backend_ops xen_ops = {
     .monitor_release = xen_monitor_release,
     .set_max_pages = xen_set_max_pages,
     .increase = xen_increase,
+    .increase_extents = xen_increase_extents,
     .decrease = xen_decrease,
     .populate = xen_populate,
     .depopulate = xen_depopulate,

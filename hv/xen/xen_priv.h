@@ -144,6 +144,7 @@ fs_status_t xen_resume(struct hv_backend *be, uint16_t domid, struct fs_error *e
 fs_status_t xen_monitor_hold(struct hv_backend *be, uint16_t domid, uint32_t *held, struct fs_error *err);
 fs_status_t xen_monitor_release(struct hv_backend *be, uint16_t domid, struct fs_error *err);
 fs_status_t xen_set_max_pages(struct hv_backend *be, uint16_t domid, uint64_t pages, struct fs_error *err);
+fs_status_t xen_increase_extents(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t xen_increase(struct hv_backend *be, uint16_t domid, uint32_t node, size_t count, mfn_t *out, size_t *done, struct fs_error *err);
 fs_status_t xen_decrease(struct hv_backend *be, uint16_t domid, const mfn_t *mfns, size_t count, size_t *done, struct fs_error *err);
 fs_status_t xen_populate(struct hv_backend *be, uint16_t domid, uint32_t node, unsigned order, const gfn_t *gfns, size_t count,

@@ -106,6 +106,51 @@ out:
     free(list);
 }
 
+/* Whole pieces: aligned, adjacent, all the domain's; a piece is as many single frames when it goes. */
+static void check_reserve_extents(struct conform *c)
+{
+    enum { N = 3 };
+    uint32_t node = conform_node_with(c, N * FS_SP_PAGES + 8192);
+    mfn_t heads[N], *list = calloc(N * FS_SP_PAGES, sizeof *list);
+    uint8_t *types = calloc(N * FS_SP_PAGES, 1), *flags = calloc(N * FS_SP_PAGES, 1);
+    bool *owned = calloc(N * FS_SP_PAGES, sizeof *owned), raised = false;
+    size_t given = 0, done = 0;
+    struct hv_domain d;
+    WANT(c, list && types && flags && owned && node != UINT32_MAX, "no node with room");
+    fs_status_t s = c->ops->increase_extents(c->be, c->pv.domid, node, N, heads, &given, &c->err);
+    WANT(c, s == FS_NO_ROOM && given < N, "the limit of %llu pages did not hold: %zu extents", (unsigned long long)c->pv.max_pages, given);
+    WANT(c, given == 0, "the domain had room for an extent");
+    WANT_OK(c, c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages + N * FS_SP_PAGES, &c->err));
+    raised = true;
+    s = c->ops->increase_extents(c->be, c->pv.domid, node, N, heads, &given, &c->err);
+    WANT(c, (s == FS_OK && given == N) || (s == FS_NO_ROOM && given > 0 && given < N), "%zu extents: %s", given, c->err.text);
+    for (size_t i = 0; i < given * FS_SP_PAGES; i++) {
+        list[i] = mfn_add(heads[i / FS_SP_PAGES], i % FS_SP_PAGES);
+    }
+    WANT_OK(c, c->ops->types(c->be, c->pv.domid, list, given * FS_SP_PAGES, types, flags, owned, &c->err));
+    for (size_t i = 0; i < given * FS_SP_PAGES; i++) {
+        bool aligned = heads[i / FS_SP_PAGES].n % FS_SP_PAGES == 0;
+        WANT(c, aligned && owned[i], "frame %#llx is not of an aligned piece of the domain's",
+             (unsigned long long)list[i].n);
+    }
+    WANT(c, conform_refresh(c, c->pv.domid, &d) && d.tot_pages == c->pv.tot_pages + given * FS_SP_PAGES, "tot_pages %llu",
+         (unsigned long long)d.tot_pages);
+out:
+    if (given) {
+        s = c->ops->decrease(c->be, c->pv.domid, list, given * FS_SP_PAGES, &done, &c->err);
+        if (s != FS_OK || done != given * FS_SP_PAGES) {
+            conform_fail(c, __FILE__, __LINE__, "decrease: %zu of %zu: %s", done, given * FS_SP_PAGES, c->err.text);
+        }
+    }
+    if (raised && c->ops->set_max_pages(c->be, c->pv.domid, c->pv.max_pages, &c->err) != FS_OK) {
+        conform_fail(c, __FILE__, __LINE__, "limit: %s", c->err.text);
+    }
+    free(list);
+    free(types);
+    free(flags);
+    free(owned);
+}
+
 static void check_copy(struct conform *c)
 {
     enum { N = 64 };
@@ -323,6 +368,7 @@ const struct conform_check conform_pv_checks[] = {
     { .name = "pv-suspend", .fn = check_suspend, .needs_pv = true },
     { .name = "pv-suspend-timeout", .fn = check_suspend_timeout, .needs_pv = true },
     { .name = "pv-reserve", .fn = check_reserve, .needs_pv = true },
+    { .name = "pv-extents", .fn = check_reserve_extents, .needs_pv = true },
     { .name = "pv-copy", .fn = check_copy, .needs_pv = true },
     { .name = "pv-drop", .fn = check_drop, .needs_pv = true },
     { .name = "pv-load-refuses", .fn = check_vcpu_load_refuses, .needs_pv = true },

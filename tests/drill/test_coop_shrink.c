@@ -128,6 +128,40 @@ static void evacuated_while_small(void **state)
     world_end(&w);
 }
 
+/* Blocks are one piece of machine again after an evacuation, but for that of the pages which guest and tool share: a shrink gives them in one piece. */
+static void whole_after_evacuation(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 41; seed < 41 + env_number("SEEDS", 2); seed++) {
+        static const char *const targets[] = { "NODE1", "NODE0", "NODE2" };
+        struct world w;
+        struct hv_shrink_report r;
+        struct fs_error err = { "" };
+        uint64_t whole = 0;
+        world_make(&w, seed, 1, GUEST_PAGES);
+        for (unsigned i = 0; i < FS_ARRAY_SIZE(targets); i++) {
+            struct hv_report e = { 0 };
+            struct hv hv = { .be = emb_backend(w.m), .state_dir = w.dir };
+            uint64_t back;
+            fs_status_t s = world_evacuate(&w, targets[i], NULL, &e, &err);
+            expect(&w, s, s == FS_OK ? FS_OK : FS_PARTIAL, &err, "evacuate", seed);
+            assert_true(e.domain_count == 0 || e.domains[0].superpages_after + 1 >= e.domains[0].superpages_before);
+            whole += e.domain_count == 0 ? 0 : e.domains[0].superpages_after;
+            hv_report_free(&e);
+            sane(&w, "evacuated", seed);
+            expect(&w, resize(&w, GUEST_PAGES - 2048, false, &r, &err), FS_OK, &err, "shrink", seed);
+            assert_int_equal(r.blocks, 4);
+            assert_int_equal(r.machine_extents, 4);
+            expect(&w, resize(&w, GUEST_PAGES, true, &r, &err), FS_OK, &err, "grow", seed);
+            assert_int_equal(hv_online(&hv, targets[i], &back, &err), FS_OK);
+            hv.be->ops->close(hv.be);
+            sane(&w, "grown", seed);
+        }
+        assert_true(whole >= 2 * (GUEST_PAGES / 512 - 1));
+        world_end(&w);
+    }
+}
+
 static void refusals(void **state)
 {
     struct world w;
@@ -532,7 +566,7 @@ static void a_guest_that_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(down_and_up), cmocka_unit_test(evacuated_while_small), cmocka_unit_test(refusals), cmocka_unit_test(no_room_to_grow),
+        cmocka_unit_test(down_and_up), cmocka_unit_test(evacuated_while_small), cmocka_unit_test(whole_after_evacuation), cmocka_unit_test(refusals), cmocka_unit_test(no_room_to_grow),
         cmocka_unit_test(somebody_sets_the_limit), cmocka_unit_test(each_call_fails), cmocka_unit_test(each_hypercall_fails),
         cmocka_unit_test(interrupted_and_resumed), cmocka_unit_test(destroyed_at_each_call), cmocka_unit_test(killed_at_each_record),
         cmocka_unit_test(killed_at_each_call), cmocka_unit_test(a_guest_that_lies),

@@ -59,6 +59,7 @@ static void one_run(uint64_t seed, uint32_t vcpus, bool verify)
             stops = r.domains[0].pauses;
             longest = r.domains[0].max_pause_ns;
             p99 = r.domains[0].p99_pause_ns;
+            assert_true(r.domains[0].p50_pause_ns > 0 && r.domains[0].p50_pause_ns <= p99 && p99 <= longest);
         }
         assert_int_equal(hv_online(&hv, targets[i], &pages, &err), FS_OK);
         hv.be->ops->close(hv.be);

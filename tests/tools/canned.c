@@ -106,6 +106,7 @@ static void canned_domain_report(struct hv_domain_report *d, const struct hv_pla
         d->pauses = 128;
         d->max_pause_ns = 5600000;
         d->p99_pause_ns = 4100000;
+        d->p50_pause_ns = 2900000;
         d->superpages_before = d->superpages_after = 120;
     }
 }

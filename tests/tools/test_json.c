@@ -273,6 +273,7 @@ static void check_domain_report(json_t *d, const struct hv_domain_report *want)
     is_number(d, "suspends", want->suspends);
     is_number(d, "max_pause_ns", want->max_pause_ns);
     is_number(d, "p99_pause_ns", want->p99_pause_ns);
+    is_number(d, "p50_pause_ns", want->p50_pause_ns);
     is_number(d, "pauses", want->pauses);
     is_number(d, "superpages_before", want->superpages_before);
     is_number(d, "superpages_after", want->superpages_after);
