@@ -23,9 +23,20 @@ static unsigned char *region_line(const struct contiguous *r, uint32_t page, uin
     return (unsigned char *)arch_page_address(pfn_make(r->page->pfn + page)) + line * LINE_BYTES;
 }
 
+/* A small part of what a task has: a kernel unit that stays costs a guest with little memory a block. */
+static unsigned order_most(const struct workload_task *t)
+{
+    unsigned order = 0;
+
+    while (order < ORDER_MOST && 16u << (order + 1) <= t->pages) {
+        order++;
+    }
+    return order;
+}
+
 static void region_take(struct workload_task *t, struct region_part *p)
 {
-    unsigned order = (unsigned)task_random(t, ORDER_MOST + 1), what = (unsigned)task_random(t, 8);
+    unsigned order = (unsigned)task_random(t, order_most(t) + 1), what = (unsigned)task_random(t, 8);
     unsigned bits = what == 0 ? FS_PAGE_SHIFT + order : what < 4 ? 40 : 0;
     mm_status_t status = contiguous_create(task_mm(t), GFP_KERNEL, order, bits, &p->region);
 
@@ -55,14 +66,14 @@ static void region_write(struct workload_task *t, struct region_part *p)
 static void check_page(struct workload_task *t, const struct region_part *p, uint32_t page)
 {
     for (uint32_t line = 0; line < LINES; line++) {
-        task_check_line(t, t->key + SLOT, page, line, p->version, true, region_line(&p->region, page, line));
+        task_check_line(t, p->region.page->pfn + page, t->key + SLOT, page, line, p->version, true, region_line(&p->region, page, line));
     }
 }
 
 static void check_frames(struct workload_task *t, const struct region_part *p)
 {
     if (!contiguous_valid(&p->region)) {                            /* I1 */
-        task_wrong(t, WORKLOAD_FRAME, p->region.page->pfn, 0, arch_pfn_mfn(page_pfn(p->region.page)).n, p->region.frame.n);
+        task_wrong_at(t, WORKLOAD_FRAME, p->region.page->pfn, p->region.page->pfn, 0, arch_pfn_mfn(page_pfn(p->region.page)).n, p->region.frame.n);
     }
 }
 
