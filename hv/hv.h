@@ -165,6 +165,7 @@ struct hv_shrink_report {
     uint64_t said_pages;            /* given or taken by its answers */
     bool detailed;                  /* it tells the rest */
     uint64_t blocks, single_pages, machine_extents, sections, migrated_pages, residual_blocks, stays[HV_STAYS];
+    uint64_t memmap_pages;          /* of struct pages: free in the guest because their sections went, or taken because they came */
     uint64_t stops;                 /* of all its CPUs, meanwhile (moving its pages elsewhere, not this) */
     uint64_t requests;
     uint64_t ns;                    /* from the first request to the last answer */

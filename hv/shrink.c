@@ -272,6 +272,7 @@ static void add_values(struct hv_shrink_report *r, const struct fs_abi_response 
         r->sections += a->value[FS_ABI_SHRUNK_SECTIONS];
         r->migrated_pages += a->value[FS_ABI_SHRUNK_MIGRATED];
         r->residual_blocks += a->value[FS_ABI_SHRUNK_RESIDUAL_BLOCKS];
+        r->memmap_pages += a->value[FS_ABI_SHRUNK_MEMMAP];
         for (unsigned i = 0; i < HV_STAYS; i++) {
             r->stays[i] += a->value[stays[i]];
         }

@@ -199,6 +199,7 @@ static void put_shrink(struct object *o, const struct hv_shrink_report *r)
     put_number(o, "extents", r->machine_extents);
     put_number(o, "single_frames", r->single_pages);
     put_number(o, "sections", r->sections);
+    put_number(o, "memmap", r->memmap_pages);
     put_number(o, "migrated", r->migrated_pages);
     put_number(o, "residual_blocks", r->residual_blocks);
     object_put(o, "stays", object_end(&stays));

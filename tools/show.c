@@ -297,6 +297,10 @@ void show_shrink(FILE *f, const struct hv_shrink_report *r, bool quiet)
         }
         fprintf(f, ", %s single frames, %s sections of 128 MiB; %s pages moved inside it; it stood still %s times\n", text_count(r->single_pages).s,
                 text_count(r->sections).s, text_count(r->migrated_pages).s, text_count(r->stops).s);
+        if (r->memmap_pages > 0) {
+            fprintf(f, "  %s pages of struct pages %s\n", text_count(r->memmap_pages).s,
+                    r->grow ? "taken inside it for the sections that came" : "became free inside it with those sections");
+        }
         show_stays(f, r);
     }
 }

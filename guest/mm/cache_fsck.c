@@ -106,7 +106,7 @@ static bool in_memmap(const struct walk *w, const struct page *p)
     const struct mm *mm = w->vm->mm;
 
     for (uint32_t i = 0; i < mm->section_count; i++) {
-        const struct page *map = mm->sections[i].map;
+        const struct page *map = atomic_load(&mm->sections[i].map);
 
         if (map != NULL && p >= map && p < map + SECTION_PAGES) {
             return ((uintptr_t)p - (uintptr_t)map) % sizeof(struct page) == 0;

@@ -81,11 +81,13 @@ uint64_t claim_tenants_home(struct mm *mm, struct zone *z, enum migratetype type
 {
     struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
     struct compact_result r = { .blocks_made = 0 };
+    unsigned walk;
     uint32_t b;
 
     if (z->tenant_blocks == 0) {
         return 0;
     }
+    walk = mm_walk_begin(mm);
     for (b = tenant_block(mm, z, type, 0); b != BLOCK_NONE; b = tenant_block(mm, z, type, block_position(z, b) + 1)) {
         if (room_for_tenants(z, whole) < keep + HOME_BATCH || r.migrated_pages >= most) {
             break;
@@ -98,6 +100,7 @@ uint64_t claim_tenants_home(struct mm *mm, struct zone *z, enum migratetype type
         }
         spin_unlock(&z->lock);
     }
+    mm_walk_end(mm, walk);
     return r.migrated_pages;
 }
 
@@ -125,8 +128,8 @@ static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
 }
 
 /* Move everything out of the block that is to be claimed next; captured as hooks.clear_block has it, or NULL: leave it whole. */
-static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, unsigned order, enum migratetype type, struct page **captured,
-                       struct compact_result *r)
+static bool clear_walking(struct mm *mm, struct zone *z, uint32_t limit, unsigned order, enum migratetype type, struct page **captured,
+                          struct compact_result *r)
 {
     struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
     uint32_t block = next_claim(mm, z, limit);
@@ -148,6 +151,16 @@ static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, unsigned o
         zone_count(z, ZC_block_cleared, 1);
         spin_unlock(&z->lock);
     }
+    return whole;
+}
+
+static bool clear_next(struct mm *mm, struct zone *z, uint32_t limit, unsigned order, enum migratetype type, struct page **captured,
+                       struct compact_result *r)
+{
+    unsigned walk = mm_walk_begin(mm);
+    bool whole = clear_walking(mm, z, limit, order, type, captured, r);
+
+    mm_walk_end(mm, walk);
     return whole;
 }
 
@@ -280,15 +293,12 @@ static struct lent find_lent(struct mm *mm, struct zone *z)
     return found;
 }
 
-uint64_t claim_take_back(struct mm *mm, struct zone *z)
+static uint64_t take_back_walking(struct mm *mm, struct zone *z)
 {
     struct empty_how how = { .target = movable_target, .ctx = mm, .mode = COMPACT_SYNC_LIGHT, .stop = true, .until_order = MAX_ORDER };
     struct compact_result r = { .blocks_made = 0 };
     struct lent l;
 
-    if (z->lent_blocks == 0 || mm->policy == CLAIM_LARGEST_LOWEST) {            /* I1 */
-        return 0;
-    }
     l = find_lent(mm, z);
     if (l.block == BLOCK_NONE || isolate_range(mm, block_pfn(l.block), block_pfn(l.block + 1), ISOLATE_RESIDUAL, NULL) != MM_OK) {
         return 0;
@@ -309,4 +319,18 @@ uint64_t claim_take_back(struct mm *mm, struct zone *z)
     spin_unlock(&z->lock);
     pcp_drain(mm, z);
     return r.migrated_pages;
+}
+
+uint64_t claim_take_back(struct mm *mm, struct zone *z)
+{
+    uint64_t moved;
+    unsigned walk;
+
+    if (z->lent_blocks == 0 || mm->policy == CLAIM_LARGEST_LOWEST) {            /* I1 */
+        return 0;
+    }
+    walk = mm_walk_begin(mm);
+    moved = take_back_walking(mm, z);
+    mm_walk_end(mm, walk);
+    return moved;
 }

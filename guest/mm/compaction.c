@@ -503,12 +503,14 @@ static void scan_zone(struct control *c)
 mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_request *request, struct compact_result *out)
 {
     struct control c = { .mm = mm, .z = z, .request = *request, .out = out, .kernel_block = BLOCK_NONE };
+    unsigned walk;
 
     ASSERT(z->rank != NULL && mm->migrate.move != NULL);
     *out = (struct compact_result){ .blocks_made = 0 };
     if (!spin_trylock(&z->compact_lock)) {
         return MM_EAGAIN;
     }
+    walk = mm_walk_begin(mm);                   /* what is ranked has its struct pages until the end */
     zone_count_unlocked(z, ZC_compact_run, 1);
     if (request->mode != COMPACT_ASYNC) {
         pcp_drain(mm, z);                       /* what waits there cannot merge; a block that is isolated is drained in any case */
@@ -525,6 +527,7 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
     zone_count_unlocked(z, ZC_compact_free_scanned, out->free_scanned);
     zone_count_unlocked(z, ZC_compact_skipped, out->blocks_skipped);
     zone_count_unlocked(z, ZC_compact_async_stop, out->stopped);
+    mm_walk_end(mm, walk);
     spin_unlock(&z->compact_lock);
     return MM_OK;
 }

@@ -110,9 +110,12 @@ static void export_one(struct coop *c, uint32_t block)
 
 static void export_all(struct coop *c)
 {
+    unsigned walk = mm_walk_begin(c->mm);
+
     for (uint32_t block = 0; c->blocks != NULL && block < c->mm->end_pfn / FS_ABI_BLOCK_PAGES; block++) {
         export_one(c, block);
     }
+    mm_walk_end(c->mm, walk);
     c->export_sequence++;
 }
 
@@ -198,7 +201,7 @@ static enum fs_abi_status answer_pages(struct fs_abi_response *a, uint64_t want,
         [FS_ABI_SHRUNK_SECTIONS] = r->sections, [FS_ABI_SHRUNK_MIGRATED] = r->migrated_pages, [FS_ABI_SHRUNK_RESIDUAL_BLOCKS] = r->residual_blocks,
         [FS_ABI_SHRUNK_STAYS_DMA] = r->stays[SHRINK_STAYS_dma], [FS_ABI_SHRUNK_STAYS_BOOT] = r->stays[SHRINK_STAYS_boot],
         [FS_ABI_SHRUNK_STAYS_TABLE] = r->stays[SHRINK_STAYS_table], [FS_ABI_SHRUNK_STAYS_KERNEL] = r->stays[SHRINK_STAYS_kernel],
-        [FS_ABI_SHRUNK_STAYS_BUSY] = r->stays[SHRINK_STAYS_busy],
+        [FS_ABI_SHRUNK_STAYS_BUSY] = r->stays[SHRINK_STAYS_busy], [FS_ABI_SHRUNK_MEMMAP] = r->memmap_pages,
     };
 
     __builtin_memcpy(a->value, values, sizeof(values));

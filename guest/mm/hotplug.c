@@ -1,13 +1,15 @@
 /*
  * hotplug.c - taking ranges of memory away from the guest and giving them back.
  *
- * Owns: pageblock.offline after boot, PB_RESIDUAL, the flag PG_GIVEN of holes.
+ * Owns: pageblock.offline after boot, given, PB_RESIDUAL, the flag PG_GIVEN of holes.
  * Invariants:
  *   I1  a page that was given is PAGE_HOLE with PG_GIVEN, on no list and in no count but reserved_pages.
  *   I2  an offline block is in no free area and in no count of its zone; all its pages are given, and its first page
  *       says so for all of them (the others are PAGE_NONE, as in a free block).
  *   I3  a residual block is isolated; its pages in use stay valid and may be freed: they stay inside.
- * Lock order: zone lock, never across give(), take() or migration.
+ *   I4  a section of which every block is offline has no struct pages where they lie in the guest's memory (memmap.h);
+ *       pageblock.given says of its blocks what I2 said.
+ * Lock order: mm.hotplug_lock throughout; zone lock, never across give(), take() or migration.
  * Why: hot-remove as other kernels have it fails for a whole range because of one page.  Here that page
  *   stays, the rest leaves, and since the guest's frame numbers are only pseudo-physical, the one frame is
  *   moved underneath.
@@ -17,6 +19,7 @@
 #include "buddy.h"
 #include "compaction.h"
 #include "isolation.h"
+#include "memmap.h"
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
@@ -39,12 +42,32 @@ static void pages_to_holes(struct mm *mm, struct zone *z, struct page *first, ui
     mm_block(mm, page_block(first))->reserved_pages = (uint16_t)(mm_block(mm, page_block(first))->reserved_pages + pages);
 }
 
-/* The reverse of the above for pages that were to be given and were not. */
+/* All of the block's frames are gone. pre: zone lock */
+static void block_leaves(struct mm *mm, struct zone *z, uint32_t block)
+{
+    struct pageblock *pb = mm_block(mm, block);
+
+    pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);
+    z->blocks_of[MIGRATE_MOVABLE]--;
+    pb->isolations = 0;
+    z->lent_blocks -= (pb->flags & PB_LENT) != 0;
+    pb->flags = 0;
+    pb->given = 1;
+    pb->offline = 1;
+}
+
+/* The reverse of pages_to_holes() for pages that were to be given and were not. */
 static void unit_back(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 {
     spin_lock(&z->lock);
     buddy_free(mm, z, p, order);
     spin_unlock(&z->lock);
+}
+
+/* Has somebody else (compaction, a claim) isolated it too? Then it is not ours to give. pre: zone lock */
+static bool others_isolate(const struct pageblock *pb)
+{
+    return pb->isolations > 1u + ((pb->flags & PB_RESIDUAL) != 0);
 }
 
 /* Take one free unit of an isolated block off its list; NULL if there is none. */
@@ -53,7 +76,7 @@ static struct page *take_unit(struct mm *mm, struct zone *z, uint32_t block, uns
     struct page *p = NULL;
 
     spin_lock(&z->lock);
-    if (mm_block(mm, block)->order_mask != 0) {
+    if (mm_block(mm, block)->order_mask != 0 && !others_isolate(mm_block(mm, block))) {
         *order = 63 - fs_clz64(mm_block(mm, block)->order_mask);
         p = pageblock_first(mm, block, *order);
         pageblock_unlink(mm, z, p, *order);
@@ -66,7 +89,6 @@ static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, str
                               struct hotplug_report *report)
 {
     mm_status_t status = ops->give(ops->ctx, block_pfn(block), PAGEBLOCK_ORDER);
-    struct pageblock *pb = mm_block(mm, block);
 
     if (status != MM_OK) {
         unit_back(mm, z, p, PAGEBLOCK_ORDER);
@@ -74,12 +96,7 @@ static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, str
     }
     spin_lock(&z->lock);
     pages_to_holes(mm, z, p, PAGEBLOCK_PAGES);
-    pageblock_set_type(mm, z, block, MIGRATE_MOVABLE);
-    z->blocks_of[MIGRATE_MOVABLE]--;
-    pb->isolations = 0;
-    z->lent_blocks -= (pb->flags & PB_LENT) != 0;
-    pb->flags = 0;
-    pb->offline = 1;
+    block_leaves(mm, z, block);
     spin_unlock(&z->lock);
     report->extents++;
     return MM_OK;
@@ -104,6 +121,33 @@ static mm_status_t give_pages(struct mm *mm, struct zone *z, struct page *p, uns
     return MM_OK;
 }
 
+static bool page_given(const struct page *p)
+{
+    uint32_t w = page_word(p);
+
+    return word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN);
+}
+
+/* Did the last page of a residual block go, after all the others? Then it is like a block that went as a whole (I2). */
+static bool last_page_went(struct mm *mm, struct zone *z, uint32_t block)
+{
+    struct page *first = mm_block_page(mm, block);
+    uint32_t given = 0;
+
+    spin_lock(&z->lock);
+    while (given < PAGEBLOCK_PAGES && page_given(first + given)) {
+        given++;
+    }
+    if (given == PAGEBLOCK_PAGES && !others_isolate(mm_block(mm, block))) {
+        for (uint32_t i = 1; i < PAGEBLOCK_PAGES; i++) {
+            page_set_word(first + i, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+        }
+        block_leaves(mm, z, block);
+    }
+    spin_unlock(&z->lock);
+    return mm_block(mm, block)->offline;
+}
+
 /* Give what is free of an isolated block; it stays isolated unless it is gone. */
 static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
 {
@@ -115,11 +159,15 @@ static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplu
     while (status == MM_OK && !mm_block(mm, block)->offline && (p = take_unit(mm, z, block, &order)) != NULL) {
         status = order == PAGEBLOCK_ORDER ? give_whole(mm, z, block, p, ops, report) : give_pages(mm, z, p, order, ops, report);
     }
-    if (mm_block(mm, block)->offline) {
+    if (mm_block(mm, block)->offline || last_page_went(mm, z, block)) {
         return status;
     }
     spin_lock(&z->lock);
-    mm_block(mm, block)->flags |= PB_RESIDUAL;
+    if (status != MM_OK || others_isolate(mm_block(mm, block))) {
+        status = MM_EAGAIN;
+    } else {
+        mm_block(mm, block)->flags |= PB_RESIDUAL;
+    }
     spin_unlock(&z->lock);
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
         uint32_t w = page_word(mm_block_page(mm, block) + i);
@@ -194,17 +242,27 @@ static mm_status_t evacuate_present(struct mm *mm, pfn_t start, pfn_t end, struc
     return status;
 }
 
-mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
-                           struct hotplug_report *report, struct page **blocking)
+static bool range_ok(const struct mm *mm, pfn_t start, pfn_t end)
+{
+    return start.n < end.n && end.n <= mm->end_pfn && ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) == 0;
+}
+
+/* I4: of the sections of a range that has left, or that has not come back after all. */
+static void drop_memmaps(struct mm *mm, pfn_t start, pfn_t end, struct hotplug_report *report)
+{
+    for (uint64_t s = start.n >> SECTION_SHIFT; s <= (end.n - 1) >> SECTION_SHIFT; s++) {
+        report->memmap_pages += memmap_known(mm, (uint32_t)s * SECTION_BLOCKS) ? memmap_leave(mm, (uint32_t)s) : 0;
+    }
+}
+
+/* pre: hotplug_lock */
+static mm_status_t offline_locked(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
+                                  struct hotplug_report *report, struct page **blocking)
 {
     mm_status_t status;
 
-    *report = (struct hotplug_report){ .extents = 0 };
-    if (start.n >= end.n || end.n > mm->end_pfn || ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) != 0) {
-        return MM_EINVAL;
-    }
     for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
-        if (!mm_pfn_valid(mm, block_pfn(b))) {
+        if (!memmap_known(mm, b)) {
             return MM_EINVAL;
         }
     }
@@ -225,7 +283,23 @@ mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags
             ASSERT(false);
         }
     }
+    drop_memmaps(mm, start, end, report);
     mm_setup_watermarks(mm);
+    return status;
+}
+
+mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
+                           struct hotplug_report *report, struct page **blocking)
+{
+    mm_status_t status;
+
+    *report = (struct hotplug_report){ .extents = 0 };
+    if (!range_ok(mm, start, end)) {
+        return MM_EINVAL;
+    }
+    spin_lock(&mm->hotplug_lock);
+    status = offline_locked(mm, start, end, flags, ops, report, blocking);
+    spin_unlock(&mm->hotplug_lock);
     return status;
 }
 
@@ -233,25 +307,25 @@ mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotp
 {
     struct zone *z = mm_block_zone(mm, block);
     struct pageblock *pb = mm_block(mm, block);
+    mm_status_t status = MM_EBUSY;
     bool whole;
 
+    spin_lock(&mm->hotplug_lock);
     spin_lock(&z->lock);
     whole = pb->order_mask == 1u << PAGEBLOCK_ORDER && pageblock_type(mm, block) == MIGRATE_MOVABLE && !pb->offline;
     if (whole) {
         pageblock_unlink(mm, z, mm_block_page(mm, block), PAGEBLOCK_ORDER);
     }
     spin_unlock(&z->lock);
-    return whole ? give_whole(mm, z, block, mm_block_page(mm, block), ops, report) : MM_EBUSY;
+    if (whole) {
+        status = give_whole(mm, z, block, mm_block_page(mm, block), ops, report);
+        drop_memmaps(mm, block_pfn(block), block_pfn(block + 1), report);
+    }
+    spin_unlock(&mm->hotplug_lock);
+    return status;
 }
 
 /* ---- and back ---- */
-
-static bool page_given(const struct page *p)
-{
-    uint32_t w = page_word(p);
-
-    return word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN);
-}
 
 /* Give a unit that has frames again to the allocator: one page, or a whole block. pre: zone lock */
 static void unit_returns(struct mm *mm, struct zone *z, struct page *p, unsigned order)
@@ -274,6 +348,7 @@ static mm_status_t online_whole(struct mm *mm, struct zone *z, uint32_t block, c
     }
     spin_lock(&z->lock);
     mm_block(mm, block)->offline = 0;
+    mm_block(mm, block)->given = 0;
     z->blocks_of[MIGRATE_MOVABLE]++;
     unit_returns(mm, z, first, PAGEBLOCK_ORDER);
     spin_unlock(&z->lock);
@@ -301,25 +376,55 @@ static mm_status_t online_residual(struct mm *mm, struct zone *z, uint32_t block
     return mm_block(mm, block)->flags & PB_RESIDUAL ? isolate_undo(mm, block_pfn(block), block_pfn(block + 1)) : MM_OK;
 }
 
-mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report)
+/* Is the block here, and may something of it be gone? */
+static bool block_in_part(struct mm *mm, uint32_t block)
+{
+    const struct pageblock *pb = mm_block(mm, block);
+    struct zone *z = mm_block_zone(mm, block);
+    bool part;
+
+    spin_lock(&z->lock);
+    part = !pb->offline && (pb->reserved_pages != 0 || pb->flags & PB_RESIDUAL);
+    spin_unlock(&z->lock);
+    return part;
+}
+
+/* A block that left: the struct pages of its section first, if these left too. */
+static mm_status_t online_given(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
 {
     mm_status_t status = MM_OK;
 
+    if (!mm_pfn_valid(mm, block_pfn(block))) {
+        status = memmap_return(mm, block / SECTION_BLOCKS);
+        report->memmap_pages += status == MM_OK ? MEMMAP_PAGES : 0;
+    }
+    return status == MM_OK ? online_whole(mm, mm_block_zone(mm, block), block, ops, report) : status;
+}
+
+mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct hotplug_report dropped = { .extents = 0 };
+    mm_status_t status = MM_OK;
+
     *report = (struct hotplug_report){ .extents = 0 };
-    if (start.n >= end.n || end.n > mm->end_pfn || ((start.n | end.n) & (PAGEBLOCK_PAGES - 1)) != 0) {
+    if (!range_ok(mm, start, end)) {
         return MM_EINVAL;
     }
+    spin_lock(&mm->hotplug_lock);
     for (uint32_t b = pfn_block(start); b < pfn_block(end) && status == MM_OK; b++) {
-        if (!mm_pfn_valid(mm, block_pfn(b))) {
+        if (!memmap_known(mm, b)) {
             continue;
         }
-        if (mm_block(mm, b)->offline && page_given(mm_block_page(mm, b))) {
-            status = online_whole(mm, mm_block_zone(mm, b), b, ops, report);
-        } else if (!mm_block(mm, b)->offline && (mm_block(mm, b)->reserved_pages != 0 || mm_block(mm, b)->flags & PB_RESIDUAL)) {
+        if (mm_block(mm, b)->given) {
+            status = online_given(mm, b, ops, report);
+        } else if (block_in_part(mm, b)) {
             /* Of a residual block that was full nothing was given: it is only isolated. */
             status = online_residual(mm, mm_block_zone(mm, b), b, ops, report);
         }
     }
+    drop_memmaps(mm, start, end, &dropped);             /* take() said no at once */
+    report->memmap_pages -= dropped.memmap_pages;
     mm_setup_watermarks(mm);
+    spin_unlock(&mm->hotplug_lock);
     return status;
 }

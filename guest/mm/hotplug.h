@@ -4,6 +4,9 @@
  * What leaves is handed to a callback in whole pageblocks (2 MiB extents) where a block is free as a whole,
  * and in single pages from blocks that stay residual: there a few pages that cannot move remain in use, and everything
  * around them is gone.  The frames under those few are the hypervisor side's to move.
+ *
+ * A section (128 MiB) of which every block left needs no struct pages: their 2 MiB go to the allocator, and are taken again before its first
+ * block comes back (memmap.h).  One range leaves or returns at a time; others wait.
  */
 #ifndef GUEST_MM_HOTPLUG_H
 #define GUEST_MM_HOTPLUG_H
@@ -24,19 +27,21 @@ struct hotplug_report {
     uint64_t extents, single_pages;     /* given or taken: whole blocks, and pages of residual blocks */
     uint64_t migrated_pages;
     uint64_t residual_blocks, residual_pages;   /* blocks that stay, and the pages in use in them */
+    uint64_t memmap_pages;              /* pages of struct pages that went to the allocator, or were taken from it */
 };
 
 #define OFFLINE_RESIDUAL_OK 0x1u        /* pages that cannot move may stay */
 
 /* Take [start, end) away. MM_EINVAL: not pageblocks of memory throughout; blocks that are gone already are passed over.
  * MM_EBUSY: *blocking cannot move (and OFFLINE_RESIDUAL_OK is not set): nothing was changed.
- * MM_EAGAIN: no room for what would have to move, or give() said no: what was given stays given and is in the report, the
- * rest is in use as before; calling again goes on from there. */
+ * MM_EAGAIN: no room for what would have to move, somebody else has isolated a block of it just now, or give() said no: what was given stays
+ * given and is in the report, the rest is in use as before; calling again goes on from there. */
 mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
                            struct hotplug_report *report, struct page **blocking) FS_MUST_CHECK;
 /* Take one block away if it is free as a whole; MM_EBUSY: it is not. MM_EAGAIN: give() said no. The caller sets the watermarks. */
 mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
-/* Bring back what memory_offline() took from [start, end). MM_EAGAIN: take() said no; the report tells how far it came. */
+/* Bring back what memory_offline() took from [start, end). MM_EAGAIN: take() said no; MM_ENOMEM: no 2 MiB for the struct pages of a section that
+ * left wholly. The report tells how far it came; nothing of the block, or section, that was refused has changed. */
 mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
 
 #endif

@@ -109,7 +109,7 @@ static void drain_zones(struct mm *mm, pfn_t start, pfn_t end)
     }
 }
 
-mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking)
+static mm_status_t isolate_walking(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking)
 {
     if (!range_valid(mm, start, end)) {
         return MM_EINVAL;
@@ -139,6 +139,15 @@ mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags,
     }
     drain_zones(mm, start, end);
     return MM_OK;
+}
+
+mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking)
+{
+    unsigned walk = mm_walk_begin(mm);
+    mm_status_t status = isolate_walking(mm, start, end, flags, blocking);
+
+    mm_walk_end(mm, walk);
+    return status;
 }
 
 static bool isolated_throughout(const struct mm *mm, pfn_t start, pfn_t end)
@@ -205,7 +214,7 @@ struct page *isolate_undo_take(struct mm *mm, uint32_t block, unsigned order, en
     return p;
 }
 
-mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking)
+static mm_status_t test_walking(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking)
 {
     if (!isolated_throughout(mm, start, end)) {
         return MM_EINVAL;
@@ -229,4 +238,13 @@ mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **bl
         }
     }
     return MM_OK;
+}
+
+mm_status_t isolate_test(struct mm *mm, pfn_t start, pfn_t end, struct page **blocking)
+{
+    unsigned walk = mm_walk_begin(mm);
+    mm_status_t status = test_walking(mm, start, end, blocking);
+
+    mm_walk_end(mm, walk);
+    return status;
 }

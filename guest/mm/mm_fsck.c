@@ -2,13 +2,15 @@
  * mm_fsck.c - recompute everything from the memmap and compare.
  *
  * Owns: nothing; it only reads.
- * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3, claim.c I3.
+ * Invariants checked: page.c I1 I2, pageblock.c I1 to I5, buddy.c I1 I2, pcp.c I1 to I3, zone.c I1 to I3, claim.c I3,
+ *   memmap.c I2.
  * Lock order: takes no lock; the caller keeps everybody out.
  * Why: the memmap and the free maps are the ground truth, and each page is in exactly one of the two.  Counts, masks,
  *   area bits and counters are caches of them, and each is recomputed from them page by page, never from another cache.
  * Cost: one pass over the memmap, one over the area bits.
  */
 #include "mm_fsck.h"
+#include "memmap.h"
 #include "pageblock.h"
 
 struct walk {
@@ -250,8 +252,40 @@ static void check_zone(struct walk *w, const struct zone *z)
     }
 }
 
+/* Where struct pages lie: reserved since boot, or a unit of their own. */
+static void check_memmaps(struct walk *w)
+{
+    const struct mm *mm = w->mm;
+    uint64_t pages[MM_NODES_MAX] = { 0 };
+
+    for (uint64_t pfn = 0; mm->direct != NULL && pfn < mm->end_pfn; pfn++) {
+        if (mm_pfn_valid(mm, pfn_make(pfn)) && memmap_boot_uses(mm, pfn_make(pfn))) {
+            expect(w, MM_FAULT_MEMMAP, pfn, page_state(mm_page(mm, pfn_make(pfn))), PAGE_RESERVED);
+            pages[page_node(mm, mm_page(mm, pfn_make(pfn)))]++;
+        }
+    }
+    for (uint32_t s = 0; mm->direct != NULL && s < mm->section_count; s++) {
+        const struct section *sec = &mm->sections[s];
+        pfn_t pfn = pfn_make(sec->map_pfn);
+
+        if (!mm_pfn_valid(mm, block_pfn(s * SECTION_BLOCKS)) || sec->boot_map) {
+            continue;
+        }
+        if (!mm_pfn_valid(mm, pfn) || memmap_pfn(mm, atomic_load(&sec->map)).n != pfn.n) {
+            fault(w, MM_FAULT_MEMMAP, pfn.n, memmap_pfn(mm, atomic_load(&sec->map)).n, pfn.n);
+            continue;
+        }
+        expect(w, MM_FAULT_MEMMAP, pfn.n, page_word(mm_page(mm, pfn)) & 0xfffu, PAGE_WORD(PAGE_USED, PAGEBLOCK_ORDER, MIGRATE_UNMOVABLE, 0));
+        pages[page_node(mm, mm_page(mm, pfn))] += MEMMAP_PAGES;
+    }
+    for (uint32_t n = 0; n < mm->node_count; n++) {
+        expect(w, MM_FAULT_MEMMAP_COUNT, FS_FRAME_NONE, atomic_load(&mm->memmap_pages[n]), pages[n]);
+    }
+}
+
 uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
 {
+    struct walk maps = { .mm = mm, .report = report, .ctx = ctx };
     uint64_t faults = 0;
 
     for (uint32_t i = 0; i < mm->zone_count; i++) {
@@ -271,7 +305,8 @@ uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
         check_zone(&w, z);
         faults += w.faults;
     }
-    return faults;
+    check_memmaps(&maps);
+    return faults + maps.faults;
 }
 
 const char *mm_fault_name(enum mm_fault fault_id)

@@ -35,6 +35,8 @@
     X(PCP_MEMBER,  "a per-CPU list holds a page that is not its own")               \
     X(PCP_COUNT,   "a per-CPU page is on no list")                                  \
     X(PCP_TYPE,    "a per-CPU page waits on the list of another type")              \
+    X(MEMMAP,      "struct pages lie in a page that somebody else may have")        \
+    X(MEMMAP_COUNT,"a node's count of pages with struct pages is wrong")            \
     X(WATERMARK,   "watermarks are not in order")
 
 enum mm_fault {

@@ -419,6 +419,7 @@ uint64_t reclaim_range(struct vm *vm, pfn_t start, pfn_t end, unsigned flags)
     struct scan s = { .vm = vm, .flags = flags, .wanted = UINT64_MAX, .lumpy = true, .scan_counter = LC_pgscan_lumpy,
                       .steal_counter = LC_pgsteal_lumpy };
     struct page_list list = { .count = 0 };
+    unsigned walk = mm_walk_begin(vm->mm);
 
     for (uint64_t pfn = start.n; pfn < end.n; pfn++) {
         struct page *page = mm_pfn_valid(vm->mm, pfn_make(pfn)) ? mm_page(vm->mm, pfn_make(pfn)) : NULL;
@@ -433,6 +434,7 @@ uint64_t reclaim_range(struct vm *vm, pfn_t start, pfn_t end, unsigned flags)
             shrink_pages(&s, &list);
         }
     }
+    mm_walk_end(vm->mm, walk);
     if (!(flags & (RECLAIM_NO_SLAB | RECLAIM_CLEAN_ONLY))) {
         uint64_t got = kmem_shrink_range(vm->mm, start, end);
 

@@ -295,6 +295,7 @@ static void move_unit(struct relocate *r, struct relocate_entry *list, size_t co
 
 void relocate_pages(struct relocate *r, struct relocate_entry *list, size_t count, bool verify, struct relocate_counts *out)
 {
+    unsigned walk = mm_walk_begin(r->mm);
     struct page *p;
 
     *out = (struct relocate_counts){ { 0 } };
@@ -321,6 +322,7 @@ void relocate_pages(struct relocate *r, struct relocate_entry *list, size_t coun
         }
     }
     move_kernel(r, list, count, verify, out);
+    mm_walk_end(r->mm, walk);
     add_up(list, count, out);
 }
 

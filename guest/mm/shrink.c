@@ -9,12 +9,14 @@
  *   I3  what is free above the high watermarks is given, never what is below.
  * Lock order: none of its own (hotplug.c, isolation.c, compaction.c, reclaim.c).
  * Why sections first: their struct pages can go with them.  Why the highest first: kernel pages live low, so high blocks
- *   hold what can move, and the machine gets extents that lie together.
+ *   hold what can move, and the machine gets extents that lie together.  What comes back fills sections that are here before it
+ *   begins one that is not: that costs 2 MiB of struct pages.
  * Cost: a free block is one call of give(); the others as hotplug.c says.  Each pass looks once at each block's record.
  */
 #include "shrink.h"
 #include "isolation.h"
 #include "lru.h"
+#include "memmap.h"
 #include "pageblock.h"
 #include "swap.h"
 #include "frameshift/assert.h"
@@ -64,7 +66,7 @@ static bool make_spare(struct mm *mm, uint64_t pages)
 
 static bool section_present(const struct mm *mm, uint32_t section)
 {
-    return section < mm->section_count && mm->sections[section].map != NULL;
+    return mm_pfn_valid(mm, block_pfn(section * SECTION_BLOCKS));
 }
 
 static bool block_here(const struct mm *mm, uint32_t b)
@@ -107,6 +109,7 @@ static void add_report(struct shrink_result *out, const struct hotplug_report *r
     out->blocks += r->extents;
     out->single_pages += r->single_pages;
     out->migrated_pages += r->migrated_pages;
+    out->memmap_pages += r->memmap_pages;
     out->residual_blocks += r->residual_blocks;
 }
 
@@ -163,11 +166,12 @@ static enum shrink_stays why_it_stays(uint32_t w)
 }
 
 /* stays may be NULL. The pages of the block that are in use. */
-static uint64_t count_used(const struct mm *mm, uint32_t b, bool movable_too, uint64_t stays[SHRINK_STAYS])
+static uint64_t count_used(struct mm *mm, uint32_t b, bool movable_too, uint64_t stays[SHRINK_STAYS])
 {
+    unsigned walk = mm_walk_begin(mm);
     uint64_t used = 0;
 
-    for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES && block_here(mm, b);) {
         const struct page *p = mm_block_page(mm, b) + i;
         uint32_t w = page_word(p), n = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
         bool in_use = word_state(w) == PAGE_USED || word_state(w) == PAGE_RESERVED;
@@ -181,6 +185,7 @@ static uint64_t count_used(const struct mm *mm, uint32_t b, bool movable_too, ui
         }
         i += n;
     }
+    mm_walk_end(mm, walk);
     return used;
 }
 
@@ -233,17 +238,12 @@ void shrink_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, s
 
 static bool block_given(const struct mm *mm, uint32_t b)
 {
-    uint32_t w;
-
-    if (!mm_pfn_valid(mm, block_pfn(b)) || !mm_block(mm, b)->offline) {
-        return false;
-    }
-    w = page_word(mm_block_page(mm, b));
-    return word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN) != 0;
+    return memmap_known(mm, b) && mm_block(mm, b)->given;
 }
 
-static uint64_t given_in_part(const struct mm *mm, uint32_t b)
+static uint64_t given_in_part(struct mm *mm, uint32_t b)
 {
+    unsigned walk = mm_walk_begin(mm);
     uint64_t pages = 0;
 
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES && block_here(mm, b) && mm_block(mm, b)->reserved_pages != 0; i++) {
@@ -251,19 +251,24 @@ static uint64_t given_in_part(const struct mm *mm, uint32_t b)
 
         pages += word_state(w) == PAGE_HOLE && (word_flags(w) & PG_GIVEN) != 0;
     }
+    mm_walk_end(mm, walk);
     return pages;
 }
 
-void grow_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out)
+/* Of the sections that have their struct pages, or of those that have not. */
+static mm_status_t take_blocks(struct mm *mm, uint64_t want, bool present, const struct hotplug_ops *ops, struct shrink_result *out)
 {
     uint32_t blocks = (uint32_t)(mm->end_pfn / PAGEBLOCK_PAGES), n = 1;
     mm_status_t status = MM_OK;
 
-    *out = (struct shrink_result){ 0 };
     for (uint32_t b = 0; b < blocks && out->pages < want && status == MM_OK; b += n) {
         struct hotplug_report report = { 0 };
         uint64_t left = want - out->pages, part;
 
+        if (section_present(mm, b / SECTION_BLOCKS) != present) {
+            n = SECTION_BLOCKS - b % SECTION_BLOCKS;
+            continue;
+        }
         for (n = 0; b + n < blocks && block_given(mm, b + n) && left >= (n + 1ull) * PAGEBLOCK_PAGES && (b + n) / SECTION_BLOCKS == b / SECTION_BLOCKS; n++) {
         }
         part = n == 0 ? given_in_part(mm, b) : 0;
@@ -276,5 +281,14 @@ void grow_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, str
             out->sections += was_gone && report.extents > 0;
         }
         n = n > 0 ? n : 1;
+    }
+    return status;
+}
+
+void grow_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out)
+{
+    *out = (struct shrink_result){ 0 };
+    if (take_blocks(mm, want, true, ops, out) == MM_OK) {
+        out->low = take_blocks(mm, want, false, ops, out) == MM_ENOMEM;
     }
 }

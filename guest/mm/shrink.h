@@ -28,6 +28,7 @@ struct shrink_result {
     uint64_t machine_extents;           /* of the blocks: gone as one 2 MiB extent of the machine */
     uint64_t sections;                  /* of which the last page went, or of which all came back */
     uint64_t migrated_pages;
+    uint64_t memmap_pages;              /* of struct pages: free in the guest because their sections went, or taken because they came */
     uint64_t residual_blocks;           /* left behind with the pages that stay */
     uint64_t stays[SHRINK_STAYS];       /* pages in them */
     bool low;                           /* more would have taken what the guest lives on */
@@ -37,7 +38,8 @@ struct shrink_result {
 uint64_t shrink_possible(const struct mm *mm);
 /* Give want pages, or as many as can be; up to a pageblock less where that would leave single pages behind. May sleep. */
 void shrink_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out);
-/* Take want of those pages again; fewer: none are left to take, or the machine has none. */
+/* Take want of those pages again; fewer: none are left to take, or the machine has none, or (low) a section that left wholly would have to
+ * come back and there are no 2 MiB for its struct pages. */
 void grow_pages(struct mm *mm, uint64_t want, const struct hotplug_ops *ops, struct shrink_result *out);
 
 #endif

@@ -633,6 +633,7 @@ static bool evict_slab(struct kmem_cache *c, struct page *slab)
 
 uint64_t kmem_shrink_range(struct mm *mm, pfn_t start, pfn_t end)
 {
+    unsigned walk = mm_walk_begin(mm);
     uint64_t pages = 0;
 
     for (uint64_t pfn = start.n; pfn < end.n; pfn++) {
@@ -653,6 +654,7 @@ uint64_t kmem_shrink_range(struct mm *mm, pfn_t start, pfn_t end)
             unpin_cache(mm, c);
         }
     }
+    mm_walk_end(mm, walk);
     return pages;
 }
 

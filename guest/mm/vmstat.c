@@ -11,9 +11,23 @@
 #include "vmstat.h"
 #include "hugetlb.h"
 #include "lru.h"
+#include "memmap.h"
 #include "pagecache.h"
 #include "slab.h"
 #include "swap.h"
+
+/* Guest pages that hold struct pages, by node and in sum. */
+static void memmap_counts(const struct mm *mm, vmstat_fn fn, void *ctx)
+{
+    static const char *const names[MM_NODES_MAX] = {
+        "nr_memmap_pages_node0", "nr_memmap_pages_node1", "nr_memmap_pages_node2", "nr_memmap_pages_node3",
+        "nr_memmap_pages_node4", "nr_memmap_pages_node5", "nr_memmap_pages_node6", "nr_memmap_pages_node7",
+    };
+    for (uint32_t n = 0; n < mm->node_count; n++) {
+        fn(ctx, names[n], atomic_load(&mm->memmap_pages[n]));
+    }
+    fn(ctx, "nr_memmap_pages", memmap_pages(mm));
+}
 
 static void counts(struct vm *vm, vmstat_fn fn, void *ctx)
 {
@@ -24,6 +38,7 @@ static void counts(struct vm *vm, vmstat_fn fn, void *ctx)
     struct hugetlb_stats huge = hugetlb_stats(vm, HUGETLB_ALL_NODES);
 
     fn(ctx, "nr_free_pages", mm_free_pages(vm->mm));
+    memmap_counts(vm->mm, fn, ctx);
     for (unsigned l = 0; l < LRU_LISTS; l++) {
         fn(ctx, lists[l], vm->lru != NULL ? lru_pages_all(vm->lru, (enum lru_list)l) : 0);
     }

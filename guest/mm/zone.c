@@ -1,18 +1,19 @@
 /*
  * zone.c - building nodes, zones and sections; watermarks.
  *
- * Owns: struct mm's tables, the memmap of each section, zone lists, watermarks.
+ * Owns: struct mm's tables, zone lists, watermarks.
  * Invariants:
  *   I1  every pageblock of a present section belongs to exactly one zone or is offline;
  *       zones and nodes begin and end at pageblocks.
  *   I2  managed_pages of a zone = pages that mm_free_boot() gave it (less those taken offline).
  *   I3  min <= low <= high.
  * Lock order: zone lock only, in mm_free_boot(); the rest runs before anything else does.
- * Why: sections have a memmap of their own, so that hot-remove can give it back.
+ * Why: sections have a memmap of their own, so that hot-remove can give it back (memmap.c).
  *   Everything starts reserved: what nobody declares free stays out of reach.
  * Cost: one pass over the memmap; 64 bytes a page, 96 bytes and 60 bits a pageblock.
  */
 #include "buddy.h"
+#include "memmap.h"
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
@@ -33,7 +34,6 @@ const char *zone_kind_name(enum zone_kind k)
     return (unsigned)k < ZONE_KINDS ? names[k] : "bad";
 }
 
-#define SECTION_COLOURS 64u
 #define PCP_LARGE_PAGES (1u << 19)                  /* 2 GiB */
 
 struct node_span { uint64_t start, end, pages; };
@@ -82,52 +82,24 @@ static void *boot_alloc(const struct mm_config *c, size_t bytes)
     return c->boot_alloc(c->boot_ctx, bytes, 64);
 }
 
-static mm_status_t section_init(const struct mm_config *c, struct section *s, uint32_t index)
-{
-    /* The first pages of blocks are 32 KiB apart, so they share few sets of a cache. Sections begin a line further each, or all
-     * sections would share the same sets. */
-    size_t colour = index % SECTION_COLOURS;
-    struct page *map = boot_alloc(c, sizeof(struct page) * (SECTION_PAGES + colour));
-
-    s->map = map != NULL ? map + colour : NULL;
-    s->blocks = boot_alloc(c, sizeof(struct pageblock) * SECTION_BLOCKS);
-    s->free_maps = boot_alloc(c, sizeof(struct free_map) * SECTION_BLOCKS);
-    if (s->map == NULL || s->blocks == NULL || s->free_maps == NULL) {
-        return MM_ENOMEM;
-    }
-    for (uint32_t i = 0; i < SECTION_PAGES; i++) {
-        s->map[i].pfn = index * SECTION_PAGES + i;
-        page_set_word(&s->map[i], PAGE_WORD(PAGE_HOLE, 0, MIGRATE_UNMOVABLE, 0));
-    }
-    for (uint32_t b = 0; b < SECTION_BLOCKS; b++) {
-        pageblock_init(&s->blocks[b]);
-    }
-    return MM_OK;
-}
-
 static mm_status_t sections_init(struct mm *mm, const struct mm_config *c)
 {
+    mm_status_t status;
+
     mm->end_pfn = block_align_up(c->ram[c->ram_count - 1].end.n);
     mm->section_count = (uint32_t)((mm->end_pfn + SECTION_PAGES - 1) >> SECTION_SHIFT);
     mm->sections = boot_alloc(c, sizeof(struct section) * mm->section_count);
     if (mm->sections == NULL) {
         return MM_ENOMEM;
     }
-    for (size_t i = 0; i < c->ram_count; i++) {
+    status = memmap_boot(mm, c);
+    for (size_t i = 0; i < c->ram_count && status == MM_OK; i++) {
         for (uint64_t pfn = c->ram[i].start.n; pfn < c->ram[i].end.n; pfn++) {
-            struct section *s = &mm->sections[pfn >> SECTION_SHIFT];
-
-            if (s->map == NULL) {
-                mm_status_t status = section_init(c, s, (uint32_t)(pfn >> SECTION_SHIFT));
-                if (status != MM_OK) {
-                    return status;
-                }
-            }
             page_set_word(mm_page(mm, pfn_make(pfn)), PAGE_WORD(PAGE_RESERVED, 0, MIGRATE_UNMOVABLE, 0));
             atomic_store_explicit(&mm_page(mm, pfn_make(pfn))->refs, 1, memory_order_relaxed);
         }
     }
-    return MM_OK;
+    return status;
 }
 
 static void zone_count_present(struct mm *mm, struct zone *z)
@@ -381,6 +353,7 @@ static void zone_boot_done(struct mm *mm, struct zone *z)
 
 void mm_boot_done(struct mm *mm)
 {
+    memmap_boot_done(mm);
     for (uint32_t i = 0; i < mm->zone_count; i++) {
         struct zone *z = &mm->zones[i];
 

@@ -45,16 +45,20 @@ struct pageblock {                                  /* zone lock, but for what i
     uint8_t zone;                                   /* index in mm.zones; constant while online */
     uint8_t flags;                                  /* PB_* */
     uint16_t isolations;                            /* overlapping isolation requests */
-    uint8_t offline;                                /* not a block of any zone; constant while it is online */
-    uint8_t unused;
+    _Atomic uint8_t offline;                        /* not a block of any zone; changes under its zone's lock, read without */
+    _Atomic uint8_t given;                          /* offline because its frames were given back, and may come again; the same */
 };
 _Static_assert(sizeof(struct pageblock) == 32, "two pageblocks a cache line");
 
-struct section {
-    struct page *map;                               /* SECTION_PAGES; NULL: not present */
-    struct pageblock *blocks;                       /* SECTION_BLOCKS */
+struct section {                                    /* memmap.h says what makes looking at the map safe */
+    struct page *_Atomic map;                       /* SECTION_PAGES */
+    struct pageblock *blocks;                       /* SECTION_BLOCKS; NULL: no RAM */
     struct free_map *free_maps;                     /* SECTION_BLOCKS */
+    uint32_t map_pfn;                               /* unless boot_map: the unit that the map lies in */
+    _Atomic bool present;                           /* it has a map now */
+    bool boot_map;                                  /* the map lies in boot memory */
 };
+_Static_assert(sizeof(struct section) == 32, "found by a shift");
 
 enum zone_kind { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, ZONE_KINDS };
 enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
@@ -78,6 +82,9 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARKS };
     X(highatomic_release)                                                             \
     X(isolate)                                                                        \
     X(isolate_undo)                                                                   \
+    X(memmap_freed)         /* pages that held struct pages of sections that left wholly */ \
+    X(memmap_taken)         /* ... and of sections that came back */                  \
+    X(memmap_refused)       /* a section could not come back: no 2 MiB for its struct pages */ \
     X(evacuate_away)        /* pages for which a range that leaves got places in another zone */ \
     X(alloc_slow)           /* allocations that left the fast path */                 \
     X(alloc_fail)                                                                     \
@@ -203,10 +210,17 @@ struct mm_config {
     bool movable_low;                               /* movable pages from the lowest block too (default: the highest) */
     void *(*boot_alloc)(void *ctx, size_t bytes, size_t align);   /* zeroed, never freed; NULL: out of memory */
     void *boot_ctx;
+    void *direct_map;                               /* the address of pfn 0: boot_alloc takes from there, upwards, and what it skips is nobody's. NULL:
+                                                     * boot memory is none of the guest's, and so stays the memmap of what leaves */
 };
 
 struct mm {
     struct section *sections;
+    void *direct;                                   /* mm_config.direct_map */
+    _Atomic uint32_t walk_phase, walkers[2];        /* memmap.c: who looks at struct pages of which it holds nothing */
+    _Atomic uint64_t memmap_pages[MM_NODES_MAX];    /* pages of the node that hold struct pages */
+    uint64_t memmap_gap, memmap_gap_end;            /* pfns that aligning them skipped at boot */
+    struct spinlock hotplug_lock;                   /* hotplug.c: one range leaves or returns at a time; before every other lock, and its holder may sleep */
     uint32_t section_count;
     uint64_t end_pfn;
     struct zone *zones;
@@ -235,14 +249,28 @@ struct mm {
 
 static inline bool mm_pfn_valid(const struct mm *mm, pfn_t pfn)
 {
-    return pfn.n < mm->end_pfn && mm->sections[pfn.n >> SECTION_SHIFT].map != NULL;
+    return pfn.n < mm->end_pfn && atomic_load_explicit(&mm->sections[pfn.n >> SECTION_SHIFT].present, memory_order_acquire);
 }
-/* pre: mm_pfn_valid(mm, pfn) */
+/* pre: mm_pfn_valid(mm, pfn), and one of the three things that memmap.h names */
 static inline struct page *mm_page(const struct mm *mm, pfn_t pfn)
 {
-    return &mm->sections[pfn.n >> SECTION_SHIFT].map[pfn.n & (SECTION_PAGES - 1)];
+    return atomic_load_explicit(&mm->sections[pfn.n >> SECTION_SHIFT].map, memory_order_relaxed) + (pfn.n & (SECTION_PAGES - 1));
 }
-/* pre: the block's section is present */
+/* Look at struct pages of which nothing is held; memmap.h says when. What it returns is for mm_walk_end(). */
+static inline unsigned mm_walk_begin(struct mm *mm)
+{
+    for (;;) {
+        unsigned phase = atomic_load(&mm->walk_phase) & 1u;
+
+        atomic_fetch_add(&mm->walkers[phase], 1);
+        if ((atomic_load(&mm->walk_phase) & 1u) == phase) {
+            return phase;
+        }
+        atomic_fetch_sub(&mm->walkers[phase], 1);   /* somebody waits for that one from now on */
+    }
+}
+static inline void mm_walk_end(struct mm *mm, unsigned walk) { atomic_fetch_sub_explicit(&mm->walkers[walk], 1, memory_order_release); }
+/* pre: the block's section has RAM, here or gone */
 static inline struct pageblock *mm_block(const struct mm *mm, uint32_t block)
 {
     return &mm->sections[block / SECTION_BLOCKS].blocks[block % SECTION_BLOCKS];
@@ -254,7 +282,7 @@ static inline struct page *mm_block_page(const struct mm *mm, uint32_t block)
 {
     return mm_page(mm, block_pfn(block));
 }
-/* pre: the block's section is present */
+/* pre: as mm_block() */
 static inline struct free_map *mm_block_free_map(const struct mm *mm, uint32_t block)
 {
     return &mm->sections[block / SECTION_BLOCKS].free_maps[block % SECTION_BLOCKS];

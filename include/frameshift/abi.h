@@ -174,7 +174,8 @@ enum fs_abi_query_value {
     X(SECTIONS)         /* of 128 MiB, of which the last page went, or the first came back */ \
     X(MIGRATED)         /* pages moved inside the guest for it */                             \
     X(RESIDUAL_BLOCKS)  /* left behind by it, and the pages in them that stay, by reason: */  \
-    X(STAYS_DMA) X(STAYS_BOOT) X(STAYS_TABLE) X(STAYS_KERNEL) X(STAYS_BUSY)
+    X(STAYS_DMA) X(STAYS_BOOT) X(STAYS_TABLE) X(STAYS_KERNEL) X(STAYS_BUSY)                   \
+    X(MEMMAP)           /* pages of struct pages that the guest's allocator got from sections that left, or took for those that came back */
 enum fs_abi_shrink_value {
 #define X(name) FS_ABI_SHRUNK_##name,
     FS_ABI_SHRINK_VALUES(X)

@@ -1,6 +1,8 @@
 /* test_mm_fsck.c - every corruption that mm_fsck() claims to find is planted, found by name, and undone. */
-#include "guest_fixture.h"
+#include "guest_memory.h"
 #include "buddy.h"
+#include "hotplug.h"
+#include "memmap.h"
 #include "pageblock.h"
 #include "pcp.h"
 #include <stdarg.h>
@@ -188,6 +190,30 @@ static void plant_in_zone(void)
     }
 }
 
+static mm_status_t yes(void *ctx, pfn_t pfn, unsigned order)
+{
+    (void)ctx;
+    return order <= PAGEBLOCK_ORDER && pfn.n < f.mm.end_pfn ? MM_OK : MM_EAGAIN;
+}
+
+/* Struct pages in boot memory, and those of a section that left and came back. */
+static void plant_in_memmaps(void)
+{
+    struct hotplug_ops ops = { .give = yes, .take = yes };
+    struct hotplug_report r;
+    struct section *s;
+
+    memory_init_direct(&f, 2 * SECTION_PAGES, 1, 1);
+    s = &f.mm.sections[1];
+    PLANT_WORD(mm_page(&f.mm, memmap_pfn(&f.mm, atomic_load(&s->map))), PAGE_WORD(PAGE_USED, 0, 0, 0), MM_FAULT_MEMMAP);
+    assert_int_equal(memory_offline(&f.mm, pfn_make(SECTION_PAGES), pfn_make(2 * SECTION_PAGES), 0, &ops, &r, NULL), MM_OK);
+    PLANT(f.mm.memmap_pages[0], 1, MM_FAULT_MEMMAP_COUNT);
+    assert_int_equal(memory_online(&f.mm, pfn_make(SECTION_PAGES), pfn_make(2 * SECTION_PAGES), &ops, &r), MM_OK);
+    PLANT(s->map_pfn, s->map_pfn + PAGEBLOCK_PAGES, MM_FAULT_MEMMAP);
+    PLANT_WORD(mm_page(&f.mm, pfn_make(s->map_pfn)), PAGE_WORD(PAGE_USED, PAGEBLOCK_ORDER, MIGRATE_MOVABLE, 0), MM_FAULT_MEMMAP);
+    PLANT(f.mm.memmap_pages[0], memmap_pages(&f.mm) + 1, MM_FAULT_MEMMAP_COUNT);
+}
+
 static void test_every_fault(void **state)
 {
     (void)state;
@@ -195,12 +221,14 @@ static void test_every_fault(void **state)
     plant_in_pages();
     plant_in_blocks();
     plant_in_zone();
+    fixture_free(&f);
+    plant_in_memmaps();
     for (unsigned i = 0; i < MM_FAULTS; i++) {
         if (!planted[i]) {
             fail_msg("%s is never planted", mm_fault_name((enum mm_fault)i));
         }
     }
-    fixture_free(&f);
+    memory_free(&f);
 }
 
 int main(void)

@@ -238,7 +238,7 @@ void canned_shrink(struct hv_shrink_report *r, bool grow, uint64_t to_pages)
                                     .pages_before = before, .pages_after = to_pages, .limit_before = before, .limit_after = to_pages,
                                     .maximum_pages = 65536, .free_before = 1000, .free_after = 1000 + before - to_pages, .node_count = 1,
                                     .guest_pages = 60000, .guest_free_pages = 40000, .guest_possible_pages = 39000, .detailed = true,
-                                    .blocks = 60, .machine_extents = 58, .single_pages = 1022, .sections = 1, .migrated_pages = 777,
+                                    .blocks = 60, .machine_extents = 58, .single_pages = 1022, .sections = 1, .memmap_pages = 512, .migrated_pages = 777,
                                     .residual_blocks = 2, .stays = { [HV_STAYS_dma] = 1, [HV_STAYS_kernel] = 1 }, .requests = 8, .ns = 4000000 };
     r->said_pages = r->plan_pages;
     r->nodes[0].before = r->free_before;

@@ -45,7 +45,7 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
     struct mm_config config = { .ram = &ram, .ram_count = 1, .dma_pages = c->dma_pages, .core_percent = c->core_percent,
                                 .kernelcore_pages = c->kernelcore_pages,
                                 .min_free_pages = c->min_free_pages, .cpus = m->cpus, .policy = CLAIM_CLEAR_FIRST,
-                                .boot_alloc = guest_boot_alloc, .boot_ctx = m };
+                                .boot_alloc = guest_boot_alloc, .boot_ctx = m, .direct_map = m->direct };
     struct hotplug_ops balloon = guest_balloon_ops(m);
 
     g->mm = guest_boot_alloc(m, sizeof(*g->mm), 64);                        /* I1 */

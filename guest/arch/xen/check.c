@@ -143,7 +143,7 @@ static void core_start(struct check *c)
     struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
     struct mm_config config = {
         .ram = &ram, .ram_count = 1, .dma_pages = dma > DMA_PAGES_MIN ? dma : DMA_PAGES_MIN, .kernelcore_pages = pages / 4 * 3, .cpus = 1,
-        .boot_alloc = memory_boot_alloc,
+        .boot_alloc = memory_boot_alloc, .direct_map = direct_map(0),
     };
     mm_status_t status = mm_init(&c->mm, &config);
 
@@ -152,9 +152,10 @@ static void core_start(struct check *c)
     CHECK(status == MM_OK, "compaction_init", status);
     c->units = memory_boot_alloc(NULL, sizeof(*c->units) * pages, 16);
     CHECK(c->units != NULL, "no memory for the checks' own list; pages", pages);
-    c->start_free = mm_free_boot(&c->mm, pfn_make(boot_memory.next), pfn_make(pages));
-    c->start_free += mm_free_boot(&c->mm, pfn_make(boot_memory.old_start), pfn_make(boot_memory.old_end));
+    (void)mm_free_boot(&c->mm, pfn_make(boot_memory.next), pfn_make(pages));
+    (void)mm_free_boot(&c->mm, pfn_make(boot_memory.old_start), pfn_make(boot_memory.old_end));
     mm_boot_done(&c->mm);
+    c->start_free = mm_free_pages(&c->mm);
     c->rng = option_number("seed", 1);
 }
 

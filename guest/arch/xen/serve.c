@@ -18,6 +18,7 @@
 #include "../../lib/text.h"
 #include "../../mm/background.h"
 #include "../../mm/compaction.h"
+#include "../../mm/memmap.h"
 #include "../../mm/migrate.h"
 #include "../../mm/page_alloc.h"
 #include "../../mm/reclaim.h"
@@ -63,7 +64,8 @@ static void on_wrong(void *ctx, const struct workload_wrong *w)
 static struct serve *core_start(void)
 {
     struct mm_range ram = { pfn_make(0), pfn_make(boot_memory.pages), 0 };
-    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = CLAIM_CLEAR_FIRST, .boot_alloc = memory_boot_alloc };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 1, .policy = CLAIM_CLEAR_FIRST, .boot_alloc = memory_boot_alloc,
+                                .direct_map = direct_map(0) };
     struct serve *s = memory_boot_alloc(NULL, sizeof(*s), 64);              /* I3 */
     struct hotplug_ops hotplug;
     mm_status_t status;
@@ -73,9 +75,10 @@ static struct serve *core_start(void)
     CHECK(status == MM_OK, "mm_init", status);
     status = compaction_init(&s->mm, &config);
     CHECK(status == MM_OK, "compaction_init", status);
-    s->start_free = mm_free_boot(&s->mm, pfn_make(boot_memory.next), pfn_make(boot_memory.pages));
-    s->start_free += mm_free_boot(&s->mm, pfn_make(boot_memory.old_start), pfn_make(boot_memory.old_end));
+    (void)mm_free_boot(&s->mm, pfn_make(boot_memory.next), pfn_make(boot_memory.pages));
+    (void)mm_free_boot(&s->mm, pfn_make(boot_memory.old_start), pfn_make(boot_memory.old_end));
     mm_boot_done(&s->mm);
+    s->start_free = mm_free_pages(&s->mm) + memmap_pages(&s->mm);
     hotplug = reservation_ops(&s->reservation);
     status = vm_init(&s->vm, &s->mm);
     CHECK(status == MM_OK, "vm_init", status);

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "../../lib/text.h"
 #include "../../mm/cache_fsck.h"
+#include "../../mm/memmap.h"
 #include "../../mm/mm_fsck.h"
 #include "../../mm/page_alloc.h"
 #include "../../mm/rmap.h"
@@ -129,7 +130,7 @@ void serve_balance(struct serve *s)
         order++;
     }
     shared += s->coop.export_pages > 0 ? 1ull << order : 0;
-    free = mm_free_pages(&s->mm);
+    free = mm_free_pages(&s->mm) + memmap_pages(&s->mm);                    /* a section that came back has its struct pages elsewhere */
     CHECK(free + shared == s->start_free, "pages are missing from the free lists", s->start_free - free - shared);
     CHECK(reservation_pages() >= boot_memory.pages, "Xen counts fewer pages than this domain has", reservation_pages());
 }
