@@ -28,7 +28,7 @@ static unsigned order_most(const struct workload_task *t)
 {
     unsigned order = 0;
 
-    while (order < ORDER_MOST && 16u << (order + 1) <= t->pages) {
+    while (order < ORDER_MOST && 32u << (order + 1) <= t->pages) {
         order++;
     }
     return order;
