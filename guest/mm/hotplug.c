@@ -163,9 +163,9 @@ static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplu
         return status;
     }
     spin_lock(&z->lock);
-    if (status != MM_OK || others_isolate(mm_block(mm, block))) {
+    if (status == MM_OK && others_isolate(mm_block(mm, block))) {
         status = MM_EAGAIN;
-    } else {
+    } else if (status == MM_OK) {
         mm_block(mm, block)->flags |= PB_RESIDUAL;
     }
     spin_unlock(&z->lock);
