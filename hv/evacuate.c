@@ -159,9 +159,16 @@ static fs_status_t journal_domain_begin(struct evacuation *e, const struct hv_do
     return journal_append(e->journal, JR_DOMAIN_BEGIN, &record, sizeof(record), err);
 }
 
-/* Reason for all frames of a domain whose mover failed as a whole. */
-static enum fs_reason refusal_reason(fs_status_t s)
+/* Reason for all frames of a domain whose mover failed as a whole. A guest that moves its own pages is asked over its shared page: silence
+ * and nonsense there are its kernel's, not Xen's. */
+static enum fs_reason refusal_reason(enum hv_mover mover, fs_status_t s)
 {
+    if (s == FS_NO_ROOM) {
+        return FS_REASON_NO_ROOM;
+    }
+    if (mover == HV_MOVER_COOP && (s == FS_TIMEOUT || s == FS_BAD_INPUT || s == FS_BAD_VERSION)) {
+        return FS_REASON_GUEST_ABI;
+    }
     return s == FS_TIMEOUT || s == FS_REFUSED || s == FS_GUEST_GONE || s == FS_INTERRUPTED ? FS_REASON_GUEST_REFUSED : FS_REASON_XEN_REFUSED;
 }
 
@@ -321,7 +328,7 @@ static enum fs_reason reason_for(const struct evacuation *e, mfn_t m, const stru
     }
     for (size_t i = 0; i < e->report->domain_count && f->owner == HV_FRAME_DOMAIN; i++) {
         if (e->report->domains[i].plan.domid == f->domid && e->refused[i] != FS_OK) {
-            return refusal_reason(e->refused[i]);
+            return refusal_reason(e->report->domains[i].plan.mover, e->refused[i]);
         }
     }
     switch (f->owner) {

@@ -222,7 +222,8 @@ static enum fs_reason reason_of(uint32_t status)
     case FS_ABI_ENTRY_DMA:     return FS_REASON_FOREIGN_REF;
     case FS_ABI_ENTRY_STALE:   return FS_REASON_NOT_IN_P2M;
     case FS_ABI_ENTRY_REFUSED: return FS_REASON_XEN_REFUSED;
-    default:                   return FS_REASON_GUEST_REFUSED;
+    case FS_ABI_ENTRY_BAD:     return FS_REASON_GUEST_ABI;
+    default:                   return FS_REASON_GUEST_BUSY;
     }
 }
 
@@ -334,7 +335,7 @@ static fs_status_t block_rest(struct coop_job *job)
     for (size_t i = 0; i < job->page_count && s == FS_OK; i++) {
         const struct coop_page *p = &job->pages[i];
         if (p->state != COOP_MOVED) {
-            enum fs_reason reason = p->reason == FS_REASON_NONE ? FS_REASON_GUEST_REFUSED : (enum fs_reason)p->reason;
+            enum fs_reason reason = p->reason == FS_REASON_NONE ? FS_REASON_GUEST_BUSY : (enum fs_reason)p->reason;
             s = mover_block(job->result, mfn_add(job->base, p->offset), p->pfn, job->dom.domid, reason);
         }
     }

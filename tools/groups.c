@@ -171,7 +171,10 @@ const char *reason_advice(unsigned reason)
     case FS_REASON_FOREIGN_REF:    return "when its other holder lets go: try again, or --evict";
     case FS_REASON_NO_MOVER:       return "migrate or shut down this guest: frames of its kind cannot be moved";
     case FS_REASON_NOT_IN_P2M:     return "in no table of its guest: try again, or --evict";
-    case FS_REASON_GUEST_REFUSED:  return "the guest would not suspend: see its console, try again";
+    case FS_REASON_GUEST_REFUSED:  return "the guest did not stop, or is paused: unpause it, see its console, try again";
+    case FS_REASON_GUEST_BUSY:     return "in use in its guest each time it was asked: try again when the guest is less busy";
+    case FS_REASON_GUEST_ABI:      return "its guest's kernel did not answer as it should: see the guest's console, try again, or --exclude it";
+    case FS_REASON_NO_ROOM:        return "no free frame outside the range: free memory there (--make-room, or shrink guests), try again";
     case FS_REASON_GUEST_EXCLUDED: return "you excluded its guest";
     case FS_REASON_XEN_REFUSED:    return "Xen refused: try again, see `xl dmesg`";
     case FS_REASON_ONE_PCPU:       return "needs a second CPU: with one, marking would hang Xen";
@@ -211,6 +214,9 @@ bool reason_is_evictable(unsigned reason)
     case FS_REASON_ONE_PCPU:
     case FS_REASON_BROKEN:
     case FS_REASON_OWNER_UNKNOWN:
+    case FS_REASON_GUEST_BUSY:
+    case FS_REASON_GUEST_ABI:
+    case FS_REASON_NO_ROOM:
     case FS_REASON_COUNT:
         break;
     }

@@ -81,12 +81,15 @@ enum fs_verdict {
     X(LDT,             "ldt",              LATER)   /* Xen has it mapped as descriptor table of a vCPU */ \
     X(NO_MOVER,        "no-mover",         NEVER)   /* e.g. 32-bit PV */             \
     X(NOT_IN_P2M,      "not-in-p2m",       LATER)   /* owned, but no pfn leads to it */ \
-    X(GUEST_REFUSED,   "guest-refused",    LATER)   /* would not suspend */          \
+    X(GUEST_REFUSED,   "guest-refused",    LATER)   /* would not suspend, or is paused */ \
     X(GUEST_EXCLUDED,  "guest-excluded",   LATER)   /* the user excluded it */       \
     X(XEN_REFUSED,     "xen-refused",      LATER)                                    \
     X(ONE_PCPU,        "one-pcpu",         NEVER)   /* marking would hang Xen */     \
     X(BROKEN,          "broken",           NEVER)                                    \
-    X(OWNER_UNKNOWN,   "owner-unknown",    LATER)
+    X(OWNER_UNKNOWN,   "owner-unknown",    LATER)                                    \
+    X(GUEST_BUSY,      "guest-busy",       LATER)   /* its guest, which moves its own pages, had it in use each time */ \
+    X(GUEST_ABI,       "guest-abi",        LATER)   /* such a guest did not answer as frameshift/abi.h wants */ \
+    X(NO_ROOM,         "no-room",          LATER)   /* no free frame outside the range to move it to */
 
 enum fs_reason {
 #define X(name, text, verdict) FS_REASON_##name,

@@ -12,8 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SWAP_SLOTS 4096u
@@ -180,6 +183,35 @@ fs_status_t world_recover(struct world *w, struct hv_recover_report *r, struct f
     fs_status_t s = hv_recover(&hv, r, err);
     hv.be->ops->close(hv.be);
     return s;
+}
+
+static pid_t host;                      /* the process that runs the guest */
+
+bool world_run_and_kill(struct world *w, void (*tool)(struct world *w, void *arg), void *arg)
+{
+    int status;
+    host = getpid();
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        tool(w, arg);
+        _exit(0);
+    }
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        coop_guest_step(w->c, 1);
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
+    }
+    emb_fault_arm(w->m, NULL);
+    emb_machine_reap(w->m);
+    return WIFSIGNALED(status);
+}
+
+void world_kill_tool(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)arg, (void)m, (void)op, (void)call;
+    if (getpid() != host) {
+        (void)raise(SIGKILL);
+    }
 }
 
 bool world_needs_recovery(const struct world *w, fs_status_t s)

@@ -62,6 +62,10 @@ void world_end(struct world *w);
 void world_drop(struct world *w);
 fs_status_t world_evacuate(struct world *w, const char *target, const struct hv_evacuate_options *more, struct hv_report *report, struct fs_error *err);
 fs_status_t world_recover(struct world *w, struct hv_recover_report *r, struct fs_error *err);
+/* tool() runs in a child, which may be killed (crash_at, world_kill_tool()); the guest runs here all the while.  Was it killed? */
+bool world_run_and_kill(struct world *w, void (*tool)(struct world *w, void *arg), void *arg);
+/* A hook for a fault plan, before whose call the tool of world_run_and_kill() dies. */
+void world_kill_tool(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call);
 bool world_needs_recovery(const struct world *w, fs_status_t s);
 /* Every check there is; fails the test. */
 #define world_sane(w, what, n) world_sane_at((w), __LINE__, (what), (n))

@@ -304,26 +304,17 @@ static void each_hypercall_fails(void **state)
     assert_int_equal(moved_less, 0);            /* what was refused once moves at the next try */
 }
 
-/* The tool runs in a child and is killed; the guest runs here all the while. */
+static void tool(struct world *w, void *crash_at)
+{
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    struct hv_evacuate_options o = { .verify = true, .crash_at = *(uint32_t *)crash_at };
+    (void)world_evacuate(w, "NODE1", &o, &r, &err);
+}
+
 static bool run_and_kill(struct world *w, uint32_t crash_at)
 {
-    pid_t pid = fork();
-    int status;
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct hv_report r = { 0 };
-        struct fs_error err = { "" };
-        struct hv_evacuate_options o = { .verify = true, .crash_at = crash_at };
-        (void)world_evacuate(w, "NODE1", &o, &r, &err);
-        _exit(0);
-    }
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        coop_guest_step(w->c, 1);
-        (void)nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
-    }
-    emb_fault_arm(w->m, NULL);
-    emb_machine_reap(w->m);
-    return WIFSIGNALED(status);
+    return world_run_and_kill(w, tool, &crash_at);
 }
 
 static void killed_at_each_record(void **state)
@@ -343,23 +334,14 @@ static void killed_at_each_record(void **state)
     assert_true(recovered > 8);
 }
 
-static void kill_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
-{
-    (void)m, (void)op, (void)call;
-    if (getpid() != *(pid_t *)arg) {
-        (void)raise(SIGKILL);
-    }
-}
-
 static void killed_at_each_call(void **state)
 {
     uint64_t recovered = 0, kills = 0, stride = env_number("STRIDE", 40);
     bool killed = true;
-    pid_t self = getpid();
     (void)state;
     for (uint64_t n = 1; killed; n += n < 30 ? 6 : stride * 2) {
         struct world w;
-        struct emb_fault_plan plan = { .hook_call = n, .hook = kill_hook, .hook_arg = &self };
+        struct emb_fault_plan plan = { .hook_call = n, .hook = world_kill_tool };
         world_make(&w, 9, 1 + (uint32_t)n % 2, SMALL_PAGES);
         emb_fault_arm(w.m, &plan);
         killed = run_and_kill(&w, 0);
@@ -372,10 +354,61 @@ static void killed_at_each_call(void **state)
     assert_true(kills >= 5 && recovered >= kills / 2);
 }
 
+/* ---- refusals: what, why, what to do ---- */
+
+static void frames_stay(struct world *w, const struct hv_evacuate_options *o, enum fs_reason reason, const char *words)
+{
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    uint64_t held, named = 0;
+    assert_int_equal(world_evacuate(w, "NODE1", o, &r, &err), FS_PARTIAL);
+    assert_int_equal(r.domain_count, 1);
+    if (strstr(r.domains[0].error, words) == NULL) {
+        fail_msg("\"%s\" lacks \"%s\"", r.domains[0].error, words);
+    }
+    for (size_t i = 0; i < r.blocker_count; i++) {
+        named += r.blockers[i].reason == reason && r.blockers[i].domid == coop_guest_domid(w->c);
+    }
+    assert_int_equal(named, emb_guest_frames_in(w->m, coop_guest_domid(w->c), emb_node_range(w->m, 1), &held));
+    assert_true(named > 0);
+    hv_report_free(&r);
+}
+
+static void silent_step(void *arg)
+{
+    (void)arg;
+}
+
+static void refusals_have_words(void **state)
+{
+    struct hv_evacuate_options soon = { .suspend_timeout_ns = 20000000 };
+    struct fs_error err = { "" };
+    struct world w;
+    (void)state;
+    world_make(&w, 4, 1, SMALL_PAGES);
+    struct hv_backend *be = emb_backend(w.m);
+    emb_core_step_with(w.m, coop_guest_domid(w.c), silent_step, NULL);
+    frames_stay(&w, &soon, FS_REASON_GUEST_ABI, "exclude it");
+    coop_guest_hosts_steps(w.c);
+    world_sane(&w, "silent", 0);
+    assert_int_equal(be->ops->pause(be, coop_guest_domid(w.c), &err), FS_OK);
+    frames_stay(&w, NULL, FS_REASON_GUEST_REFUSED, "unpause it");
+    assert_int_equal(be->ops->unpause(be, coop_guest_domid(w.c), &err), FS_OK);
+    struct coop *c = coop_guest_kernel(w.c)->coop;
+    uint64_t magic = c->control->magic;
+    c->control->magic ^= 1;
+    frames_stay(&w, NULL, FS_REASON_GUEST_ABI, "its shared page is no good");
+    c->control->magic = magic;
+    be->ops->close(be);
+    world_sane(&w, "refused", 0);
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(undisturbed), cmocka_unit_test(rounds), cmocka_unit_test(device_pages_stay), cmocka_unit_test(moves_by_suspend_too),
+        cmocka_unit_test(refusals_have_words),
         cmocka_unit_test(destroyed_at_each_call), cmocka_unit_test(interrupted_at_some_calls),
         cmocka_unit_test(each_call_fails), cmocka_unit_test(each_hypercall_fails), cmocka_unit_test(killed_at_each_record),
         cmocka_unit_test(killed_at_each_call),

@@ -428,26 +428,20 @@ static void destroyed_at_each_call(void **state)
     assert_true(gone > 1);
 }
 
-/* The tool runs in a child and is killed; the guest runs here all the while. */
+struct resizing { bool grow; uint32_t crash_at; };
+
+static void tool(struct world *w, void *arg)
+{
+    const struct resizing *t = arg;
+    struct hv_shrink_report r;
+    struct fs_error err = { "" };
+    struct hv_shrink_options o = { .step_pages = 512, .crash_at = t->crash_at };
+    (void)resize_more(w, t->grow ? PAGES : SMALL, t->grow, &o, &r, &err);
+}
+
 static bool run_and_kill(struct world *w, bool grow, uint32_t crash_at)
 {
-    pid_t pid = fork();
-    int status;
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct hv_shrink_report r;
-        struct fs_error err = { "" };
-        struct hv_shrink_options o = { .step_pages = 512, .crash_at = crash_at };
-        (void)resize_more(w, grow ? PAGES : SMALL, grow, &o, &r, &err);
-        _exit(0);
-    }
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        coop_guest_step(w->c, 1);
-        (void)nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
-    }
-    emb_fault_arm(w->m, NULL);
-    emb_machine_reap(w->m);
-    return WIFSIGNALED(status);
+    return world_run_and_kill(w, tool, &(struct resizing){ grow, crash_at });
 }
 
 static void killed_at_each_record(void **state)
@@ -469,24 +463,15 @@ static void killed_at_each_record(void **state)
     }
 }
 
-static void kill_hook(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
-{
-    (void)m, (void)op, (void)call;
-    if (getpid() != *(pid_t *)arg) {
-        (void)raise(SIGKILL);
-    }
-}
-
 static void killed_at_each_call(void **state)
 {
-    pid_t self = getpid();
     (void)state;
     for (unsigned grow = 0; grow < 2; grow++) {
         uint64_t recovered = 0, kills = 0;
         bool killed = true;
         for (uint64_t n = 2; killed; n += 2 * env_number("STRIDE", 5)) {     /* how many calls wait for the guest depends on the host */
             struct world w;
-            struct emb_fault_plan plan = { .hook_call = n, .hook = kill_hook, .hook_arg = &self };
+            struct emb_fault_plan plan = { .hook_call = n, .hook = world_kill_tool };
             start(&w, 35, grow != 0);
             emb_fault_arm(w.m, &plan);
             killed = run_and_kill(&w, grow != 0, 0);

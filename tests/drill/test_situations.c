@@ -200,9 +200,9 @@ static uint64_t evacuate(const char *target)
     for (size_t i = 0; i < r.blocker_count; i++) {          /* what stays is a device's, Xen's page, or pinned for the moment */
         enum fs_reason why = r.blockers[i].reason;
 
-        w.busy += why == FS_REASON_GUEST_REFUSED;
+        w.busy += why == FS_REASON_GUEST_BUSY;
         w.held += why == FS_REASON_FOREIGN_REF;
-        if (why != FS_REASON_FOREIGN_REF && why != FS_REASON_XEN && why != FS_REASON_GUEST_REFUSED) {
+        if (why != FS_REASON_FOREIGN_REF && why != FS_REASON_XEN && why != FS_REASON_GUEST_BUSY) {
             fail_msg("%s: frame %#llx (pfn %#llx) stays: %s", target, (unsigned long long)r.blockers[i].mfn.n, (unsigned long long)r.blockers[i].gfn,
                      fs_reason_name(why));
         }

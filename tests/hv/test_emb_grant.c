@@ -603,7 +603,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(the_table_is_its_owners), T(only_version_1), T(a_grant_is_mapped), T(who_may_map_and_what), T(where_a_grant_is_mapped),
-        T(the_engine_sees_grants), T(a_watch_reads_the_guests_word), T(a_watch_follows_the_table), T(grants_are_copied), T(a_dying_granter_waits_for_its_mapper), T(a_dying_mapper_lets_go),
+        T(the_engine_sees_grants), T(a_watch_reads_the_guests_word), T(a_watch_follows_the_table), T(grants_are_copied),
+        T(a_dying_granter_waits_for_its_mapper), T(a_dying_mapper_lets_go),
         T(a_lost_entry_leaves_the_grant_in_use), T(handles_and_uses_run_out), T(a_stale_tlb_writes_no_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
