@@ -219,11 +219,11 @@ static void draw_map(struct tally *t)
     for (size_t i = 0; i < CELLS; i++) {
         uint64_t sum = 0, most = 0;
         uint8_t which = HV_CELL_HOLE;
-        for (uint8_t c = 0; c < HV_CELL_MIXED; c++) {
+        for (unsigned c = 0; c < HV_CELL_MIXED; c++) {
             sum += t->cells[i][c];
             if (t->cells[i][c] > most) {
                 most = t->cells[i][c];
-                which = c;
+                which = (uint8_t)c;
             }
         }
         t->d->map[i] = most * 4 >= sum * 3 || sum == 0 ? which : HV_CELL_MIXED;     /* three quarters make a colour */

@@ -74,8 +74,8 @@ static inline bool pv_cursor_next(const struct pv_job *job, struct pv_cursor *c,
     out->new = mfn_make(job->reserved[c->index++]);
     return true;
 }
-/* The way back through job->x. */
-fs_status_t pv_index_new(struct pv_job *job) FS_MUST_CHECK;
+/* Turn job->x round: it goes from the new frames to the old ones from then on. */
+void pv_index_new(struct pv_job *job);
 
 /* ---- pv_reserve.c: frames in and out ---- */
 fs_status_t pv_reserve(struct pv_job *job, size_t count, struct fs_error *err) FS_MUST_CHECK;

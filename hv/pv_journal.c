@@ -60,6 +60,18 @@ static bool take_array(struct cursor *c, void **out, uint64_t count, size_t size
     return *out != NULL && take(c, *out, (size_t)count * size);
 }
 
+/* The same where they lie: a record begins at a multiple of 8. */
+static const void *borrow(struct cursor *c, uint64_t count, size_t size)
+{
+    const void *at = c->at;
+    if (count > c->left / size || (uintptr_t)at % _Alignof(uint64_t) != 0) {
+        return NULL;
+    }
+    c->at += count * size;
+    c->left -= count * size;
+    return at;
+}
+
 static void put(uint8_t **at, const void *data, size_t bytes)
 {
     if (bytes > 0) {
@@ -271,13 +283,13 @@ fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, s
 {
     struct cursor c = { data, bytes };
     struct moves_header h;
-    void *runs = NULL, *pages = NULL, *mids = NULL;
+    const struct moves_run *runs = NULL;        /* as they lie in the record: where all frames are scattered there are as many as moves */
+    void *pages = NULL, *mids = NULL;
     if (!take(&c, &h, sizeof(h)) || h.tables != job->tables.count || h.p2m_pages > h.pfn_count || h.pfn_count > UINT64_MAX / 2 ||
         h.moves > job->reserved_count ||
         h.p2m_pages != (h.pfn_count + P2M_ENTRIES_PER_PAGE - 1) / P2M_ENTRIES_PER_PAGE ||
-        !take_array(&c, &runs, h.runs, sizeof(struct moves_run)) || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
+        (runs = borrow(&c, h.runs, sizeof(*runs))) == NULL || !take_array(&c, &pages, h.p2m_pages, sizeof(mfn_t)) ||
         !take_array(&c, &mids, h.mids, sizeof(mfn_t)) || c.left != 0) {                  /* I1 */
-        free(runs);
         free(pages);
         free(mids);
         return fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's record of its moves is damaged", job->dom.domid);
@@ -293,6 +305,5 @@ fs_status_t pv_parse_moves(struct pv_job *job, const void *data, size_t bytes, s
     if (s == FS_OK && !expand_runs(job, runs, h.runs)) {
         s = fs_fail(err, FS_BAD_INPUT, "domain %u: the journal's moves do not fit its ranges", job->dom.domid);
     }
-    free(runs);
-    return s == FS_OK ? pv_index_new(job) : s;
+    return s;
 }

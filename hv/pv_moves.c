@@ -79,13 +79,12 @@ struct pv_cursor pv_cursor_at(const struct pv_job *job, size_t index)
     return c;
 }
 
-fs_status_t pv_index_new(struct pv_job *job)
+void pv_index_new(struct pv_job *job)
 {
     struct pv_cursor c = pv_cursor_at(job, 0);
     struct pv_move m;
-    fs_status_t s = xlat_index_begin(&job->x);
-    while (s == FS_OK && pv_cursor_next(job, &c, &m)) {
+    xlat_index_begin(&job->x, job->reserved);
+    while (pv_cursor_next(job, &c, &m)) {
         xlat_index_add(&job->x, m.old);                         /* I1 */
     }
-    return s;
 }

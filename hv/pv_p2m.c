@@ -357,14 +357,13 @@ static fs_status_t write_page(const struct hv_domain *dom, const struct pv_p2m *
     for (unsigned w = 0; w < MOVE_WORDS; w++) {
         for (uint64_t bits = moves[page * MOVE_WORDS + w]; bits != 0; bits &= bits - 1) {
             uint64_t pfn = (page * MOVE_WORDS + w) * 64 + (uint64_t)__builtin_ctzll(bits);
-            mfn_t old = mfn_make(p->entries[pfn]), new = xlat_get(x, old);
-            uint64_t *e = &entries[pfn % P2M_ENTRIES_PER_PAGE];
-            if (*e != old.n && *e != new.n) {               /* I3 */
-                return fs_fail(err, FS_CORRUPT, "domain %u: p2m entry of pfn %#llx holds %#llx, neither the old frame %#llx nor the new %#llx",
-                               dom->domid, (unsigned long long)pfn, (unsigned long long)*e, (unsigned long long)old.n,
-                               (unsigned long long)new.n);
+            mfn_t old = mfn_make(p->entries[pfn]);
+            uint64_t *e = &entries[pfn % P2M_ENTRIES_PER_PAGE], new = forward ? xlat_get(x, old).n : *e;
+            if (*e != old.n && (forward ? *e != new : !mfn_eq(xlat_back(x, mfn_make(*e)), old))) {          /* I3 */
+                return fs_fail(err, FS_CORRUPT, "domain %u: p2m entry of pfn %#llx holds %#llx, neither the old frame %#llx nor the new one",
+                               dom->domid, (unsigned long long)pfn, (unsigned long long)*e, (unsigned long long)old.n);
             }
-            *e = forward ? new.n : old.n;
+            *e = forward ? new : old.n;
         }
     }
     return FS_OK;

@@ -90,6 +90,9 @@ static fs_status_t load_round(struct pv_job *job, const struct last_round *r, st
 
 /* ---- giving back, checked (I3) ----------------------------------------------------- */
 
+#define PIECE_MIN 65536u                /* frames: fewer at once would read the p2m for nothing */
+#define PIECES    32u                   /* at most: each reads the p2m once, and takes some 40 bytes a frame of its own */
+
 static fs_status_t mark(struct pv_job *job, const struct frame_set *list, struct fs_error *err)
 {
     struct hv_mark_result *marks = calloc(list->count + 1, sizeof(*marks));
@@ -98,7 +101,7 @@ static fs_status_t mark(struct pv_job *job, const struct frame_set *list, struct
     return s;
 }
 
-/* Of frames: those that are nobody's any more. */
+/* Of frames: those that are nobody's any more.  The list is empty afterwards. */
 static fs_status_t give_unused(struct pv_job *job, struct frame_set *frames, bool marked, uint64_t *released, struct fs_error *err)
 {
     size_t done = 0;
@@ -113,7 +116,13 @@ static fs_status_t give_unused(struct pv_job *job, struct frame_set *frames, boo
         *released += done;
     }
     frame_set_free(&give);
+    frames->count = 0;
     return s;
+}
+
+static size_t piece_of(size_t count)
+{
+    return count / PIECES + 1 > PIECE_MIN ? count / PIECES + 1 : PIECE_MIN;
 }
 
 static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uint64_t *released, struct fs_error *err)
@@ -124,15 +133,16 @@ static fs_status_t give_back(struct pv_job *job, const struct last_round *r, uin
     if (r->switched) {
         struct pv_cursor c = pv_cursor_at(job, 0);
         while (s == FS_OK && pv_cursor_next(job, &c, &m)) {
-            s = frame_set_add(&list, m.old);
+            s = list.count == piece_of(job->move_count) ? give_unused(job, &list, true, released, err) : FS_OK;
+            s = s == FS_OK ? frame_set_add(&list, m.old) : s;
         }
         if (s == FS_OK) {
             s = give_unused(job, &list, true, released, err);
         }
-        frame_set_free(&list);
     }
     for (size_t i = 0; s == FS_OK && r->reserved && i < job->reserved_count; i++) {
-        s = frame_set_add(&list, mfn_make(job->reserved[i]));
+        s = list.count == piece_of(job->reserved_count) ? give_unused(job, &list, false, released, err) : FS_OK;
+        s = s == FS_OK ? frame_set_add(&list, mfn_make(job->reserved[i])) : s;
     }
     if (s == FS_OK && !r->reserved) {
         s = unused_search(job->be, &job->dom, job->ctx->ranges, &list, err);                /* I4 */

@@ -366,10 +366,8 @@ fs_status_t pv_undo(struct pv_job *job, struct fs_error *err)
         s = pv_drop(job, err);
     }
     if (s == FS_OK && job->applied) {
-        s = pv_index_new(job);
-        if (s == FS_OK) {
-            s = pv_apply(job, false, err);
-        }
+        pv_index_new(job);
+        s = pv_apply(job, false, err);
         job->applied = s != FS_OK;
     }
     if (s == FS_OK && job->dropped) {

@@ -14,6 +14,7 @@
  * Why 32 bits: Xen's own frame table links have no more (CONFIG_BIGMEM apart), and this is one of the engine's largest arrays.
  * Why the index is fed in order and not sorted: the caller hands reserved frames out in ascending order and knows it; a sort
  * would take a second copy while a guest waits for its roll-back.
+ * Why the index takes the place of to[]: the way back asks for nothing else, and a roll-back that needs no memory cannot fail for it.
  * Cost: 4 bytes a frame of the range; a lookup is O(log ranges), mostly one range; back O(log moved).
  */
 #include "xlat.h"
@@ -89,32 +90,34 @@ void xlat_set(struct xlat *x, mfn_t old, mfn_t new_mfn)
 bool xlat_moves(const struct xlat *x, mfn_t m)
 {
     uint64_t slot = xlat_slot(x, m);
+    ASSERT(x->to != NULL);
     return slot != FS_FRAME_NONE && x->to[slot] != XLAT_NONE;
 }
 
 mfn_t xlat_get(const struct xlat *x, mfn_t m)
 {
     uint64_t slot = xlat_slot(x, m);
+    ASSERT(x->to != NULL);
     if (slot == FS_FRAME_NONE || x->to[slot] == XLAT_NONE) {
         return m;
     }
     return mfn_make(x->to[slot]);
 }
 
-fs_status_t xlat_index_begin(struct xlat *x)
+void xlat_index_begin(struct xlat *x, const uint32_t *news)
 {
-    free(x->by_new);
-    x->by_new = malloc((x->moved + 1) * sizeof(*x->by_new));
+    x->by_new = x->to != NULL ? x->to : x->by_new;
+    x->to = NULL;
+    x->news = news;
     x->indexed = 0;
-    return x->by_new == NULL ? FS_NO_MEMORY : FS_OK;
 }
 
 void xlat_index_add(struct xlat *x, mfn_t old)
 {
     uint64_t slot = xlat_slot(x, old);
-    ASSERT(slot != FS_FRAME_NONE && x->to[slot] != XLAT_NONE);
+    ASSERT_CMP(slot, !=, FS_FRAME_NONE);
     ASSERT_CMP(x->indexed, <, x->moved);
-    ASSERT(x->indexed == 0 || x->to[x->by_new[x->indexed - 1]] < x->to[slot]);          /* I2 */
+    ASSERT(x->indexed == 0 || x->news[x->indexed - 1] < x->news[x->indexed]);           /* I2 */
     x->by_new[x->indexed++] = (uint32_t)slot;
 }
 
@@ -139,11 +142,11 @@ mfn_t xlat_back(const struct xlat *x, mfn_t m)
     size_t low = 0, high = x->moved;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        if (x->to[x->by_new[mid]] < m.n) {
+        if (x->news[mid] < m.n) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    return low < x->moved && x->to[x->by_new[low]] == m.n ? frame_of_slot(x, x->by_new[low]) : m;
+    return low < x->moved && x->news[low] == m.n ? frame_of_slot(x, x->by_new[low]) : m;
 }

@@ -19,7 +19,8 @@ struct xlat {
     uint32_t *to;                           /* new mfn by index; XLAT_NONE: stays */
     uint64_t pages;
     size_t moved;
-    uint32_t *by_new;                       /* indices, ascending by their new frames; NULL until xlat_index_begin() */
+    uint32_t *by_new;                       /* indices, ascending by their new frames; NULL until xlat_index_begin(), when it takes the place of to */
+    const uint32_t *news;                   /* borrowed: the new frames, ascending */
     size_t indexed;
     uint64_t first, end;                    /* hull of the ranges: quick rejection */
 };
@@ -30,10 +31,11 @@ void xlat_free(struct xlat *x);             /* accepts a zeroed struct */
 /* pre: old lies in the ranges; new does not. */
 void xlat_set(struct xlat *x, mfn_t old, mfn_t new_mfn);
 /* The new frame of m, or m itself where it stays. */
-mfn_t xlat_get(const struct xlat *x, mfn_t m);
+mfn_t xlat_get(const struct xlat *x, mfn_t m);          /* pre: not turned round, as for xlat_moves() */
 bool xlat_moves(const struct xlat *x, mfn_t m);
-/* Prepare xlat_back(): begin, then add every moved frame, ascending by its new one. */
-fs_status_t xlat_index_begin(struct xlat *x) FS_MUST_CHECK;
+/* Turn it round: begin, then add every moved frame, ascending by its new one; news[i] is the new frame of the i-th (borrowed).  From then on
+ * there is xlat_back() and nothing else: the memory is the same, so this cannot fail. */
+void xlat_index_begin(struct xlat *x, const uint32_t *news);
 void xlat_index_add(struct xlat *x, mfn_t old);
 mfn_t xlat_back(const struct xlat *x, mfn_t m);     /* pre: all added */
 

@@ -8,6 +8,8 @@
  *   bytes   the machine: metadata of all frames, and of the arena what is not a guest's truth, divided by frames.  The engine: the
  *           highest sum of its live heap blocks (malloc and friends are wrapped, so no mapping of guest memory counts) during a plan and
  *           during an evacuation, of two DIMMs of different size that one guest fills: the difference, divided by that of the frames.
+ *           The same of an evacuation that must undo a round of the switch (a call fails after the tables were rewritten), and of `recover`
+ *           in another process after a kill at that call.
  *   copy    the copy phase of evacuations of a PV guest, alternating with a plain copy of as many pages of the same kind of memory by as
  *           many threads, in random order of 4 KiB pages; medians.  A plain copy in sequential order stands beside it.
  * Invariants:
@@ -19,10 +21,12 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -129,16 +133,24 @@ static int64_t heap_mark(void)
 
 static char state_dir[] = "/dev/shm/frameshift-bench-XXXXXX";
 
-static void evacuate(struct emb_machine *m, const char *target, bool dry_run, bool verify, struct hv_report *r)
+static struct hv *handle_with(struct emb_machine *m, void (*on_event)(void *arg, const struct fs_event *e), void *arg)
 {
     struct hv *hv = NULL;
-    struct hv_config config = { .state_dir = state_dir };
-    struct hv_evacuate_options o = { .target = target, .dry_run = dry_run, .verify = verify };
-    struct fs_error err = { "" };
+    struct hv_config config = { .state_dir = state_dir, .on_event = on_event, .event_arg = arg };
     struct hv_backend *be = emb_backend(m);
     if (be == NULL || hv_open_backend(&config, be, &hv) != FS_OK) {
         die("no handle");
     }
+    return hv;
+}
+
+static struct hv *handle(struct emb_machine *m) { return handle_with(m, NULL, NULL); }
+
+static void evacuate(struct emb_machine *m, const char *target, bool dry_run, bool verify, struct hv_report *r)
+{
+    struct hv *hv = handle(m);
+    struct hv_evacuate_options o = { .target = target, .dry_run = dry_run, .verify = verify };
+    struct fs_error err = { "" };
     fs_status_t s = hv_evacuate(hv, &o, r, &err);
     if (s != FS_OK && s != FS_PARTIAL) {
         die(err.text);
@@ -252,24 +264,32 @@ struct footprint { uint64_t plan, run, frames, moved; };
 
 enum guest_kind { PV_GUEST, PVH_GUEST, COOP_GUEST };
 
-static struct footprint footprint(enum guest_kind kind, uint64_t pages, bool verify)
+/* A machine of three DIMMs whose second one a guest fills; *coop is NULL but for a guest that moves its own pages. */
+static struct emb_machine *filled(enum guest_kind kind, uint64_t pages, struct coop_guest **coop)
 {
     struct emb_config c = { .nodes = { { pages, 0 }, { pages + pages / 16, 0 }, { pages * 2, 0 } }, .node_count = 3, .seed = 1 };
     struct emb_machine *m = emb_machine_create(&c);
-    struct coop_guest *coop = NULL;
-    struct footprint f = { 0 };
-    struct hv_report r = { 0 };
+    *coop = NULL;
     if (m == NULL) {
         die("no machine");
     }
     if (kind == COOP_GUEST) {
         struct coop_guest_config g = { .name = "guest", .pages = pages, .vcpus = 1, .node = 1, .boot = { .seed = 1 } };
-        if (coop_guest_create(m, &g, &coop) != 0) {
+        if (coop_guest_create(m, &g, coop) != 0) {
             die("a guest cannot be built");
         }
     } else {
         (void)guest(m, "guest", kind == PV_GUEST ? HV_DOMAIN_PV : HV_DOMAIN_HAP, pages, 1, false);
     }
+    return m;
+}
+
+static struct footprint footprint(enum guest_kind kind, uint64_t pages, bool verify)
+{
+    struct coop_guest *coop;
+    struct emb_machine *m = filled(kind, pages, &coop);
+    struct footprint f = { 0 };
+    struct hv_report r = { 0 };
     int64_t before = heap_mark();
     evacuate(m, "NODE1", true, false, &r);
     f.plan = (uint64_t)(heap_peak - before);
@@ -301,6 +321,111 @@ static void bench_engine_bytes(enum guest_kind kind, const char *word, bool veri
            ((double)a.run - run * (double)a.frames) / 1024);
     require(plan <= 16, "engine: at most 16 bytes a frame of the range, planning");
     require(run <= 16, "engine: at most 16 bytes a frame of the range, evacuating");
+}
+
+/* The call that comes when a mover has changed most: a PV guest's tables are rewritten, a PVH guest's extents are populated, a cooperative
+ * guest was given a reserve and has begun. */
+static const struct { enum emb_op op; uint64_t nth; } worst[] = {
+    [PV_GUEST] = { EMB_OP_pin, 1 }, [PVH_GUEST] = { EMB_OP_remap, 3 }, [COOP_GUEST] = { EMB_OP_decrease, 1 },
+};
+
+/* The guest runs again: the round is undone.  What comes after is the report, of frames that all stay. */
+static void at_resume(void *arg, const struct fs_event *e)
+{
+    if (e->id == EV_RESUME) {
+        *(int64_t *)arg = heap_peak;
+    }
+}
+
+/* An evacuation of a PV guest with --verify that fails there and undoes its round. */
+static struct footprint rolled_back(uint64_t pages)
+{
+    struct coop_guest *coop;
+    struct emb_machine *m = filled(PV_GUEST, pages, &coop);
+    struct emb_fault_plan plan = { .only_op = true, .op = worst[PV_GUEST].op, .fail_call = worst[PV_GUEST].nth };
+    int64_t peak = 0;
+    struct hv *hv = handle_with(m, at_resume, &peak);
+    struct hv_evacuate_options o = { .target = "NODE1", .verify = true };
+    struct footprint f = { 0 };
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    emb_fault_arm(m, &plan);
+    int64_t before = heap_mark();
+    fs_status_t s = hv_evacuate(hv, &o, &r, &err);
+    f.run = (uint64_t)(peak - before);
+    f.plan = (uint64_t)(heap_peak - before);
+    if (emb_fault_fired(m) != 1 || r.domain_count != 1 || r.domains[0].status == FS_OK || r.domains[0].moved != 0 || s == FS_NEEDS_RECOVER) {
+        die("the round was not undone");
+    }
+    emb_fault_arm(m, NULL);
+    f.frames = r.frames_total;
+    hv_report_free(&r);
+    hv_close(hv);
+    emb_machine_destroy(m);
+    return f;
+}
+
+static void die_here(void *arg, struct emb_machine *m, enum emb_op op, uint64_t call)
+{
+    (void)m, (void)op, (void)call;
+    if (getpid() != *(pid_t *)arg) {
+        (void)raise(SIGKILL);
+    }
+}
+
+/* The tool dies there; what `recover` takes afterwards. */
+static struct footprint recovered(enum guest_kind kind, uint64_t pages)
+{
+    struct coop_guest *coop;
+    struct emb_machine *m = filled(kind, pages, &coop);
+    pid_t self = getpid(), pid;
+    struct emb_fault_plan plan = { .only_op = true, .op = worst[kind].op, .hook_call = worst[kind].nth, .hook = die_here, .hook_arg = &self };
+    struct hv_recover_report out;
+    struct hv_report r = { 0 };
+    struct fs_error err = { "" };
+    struct footprint f = { .frames = pages + pages / 16 };
+    int status = 0;
+    emb_fault_arm(m, &plan);
+    pid = fork();
+    if (pid == 0) {
+        evacuate(m, "NODE1", false, true, &r);
+        _exit(0);
+    }
+    while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
+        if (coop != NULL) {
+            coop_guest_step(coop, 1);
+        }
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+    }
+    emb_fault_arm(m, NULL);
+    emb_machine_reap(m);
+    if (pid < 0 || !WIFSIGNALED(status)) {
+        die("the tool was not killed");
+    }
+    struct hv *hv = handle(m);
+    int64_t before = heap_mark();
+    if (hv_recover(hv, &out, &err) != FS_OK) {
+        die(err.text);
+    }
+    f.run = (uint64_t)(heap_peak - before);
+    hv_close(hv);
+    coop_guest_destroy(coop);
+    emb_machine_destroy(m);
+    return f;
+}
+
+static void bench_undo_bytes(enum guest_kind kind, const char *word, bool recover)
+{
+    const uint64_t mib = kind == COOP_GUEST ? 24 : 256;
+    struct footprint a = recover ? recovered(kind, mib * 256) : rolled_back(mib * 256);
+    struct footprint b = recover ? recovered(kind, 4 * mib * 256) : rolled_back(4 * mib * 256);
+    double run = slope(a.run, b.run, &a, &b);
+    printf("    %s guest, %s: %.2f bytes a frame of the range, and %.0f KiB whatever its size\n", word,
+           recover ? "recover after a kill" : "roll-back of an evacuation with --verify", run, ((double)a.run - run * (double)a.frames) / 1024);
+    if (!recover) {
+        printf("    %s guest, the report after it, in which every frame stays: %.2f bytes a frame\n", word, slope(a.plan, b.plan, &a, &b));
+    }
+    require(run <= 16, recover ? "engine: at most 16 bytes a frame of the range, recovering" : "engine: at most 16 bytes a frame of the range, rolling back");
 }
 
 /* ---- copy ---------------------------------------------------------------- */
@@ -446,6 +571,10 @@ int main(int argc, char **argv)
         bench_engine_bytes(PV_GUEST, "PV", true);
         bench_engine_bytes(PVH_GUEST, "PVH", false);
         bench_engine_bytes(COOP_GUEST, "cooperative", false);
+        bench_undo_bytes(PV_GUEST, "PV", false);
+        bench_undo_bytes(PV_GUEST, "PV", true);
+        bench_undo_bytes(PVH_GUEST, "PVH", true);
+        bench_undo_bytes(COOP_GUEST, "cooperative", true);
     }
     if (*only == '\0' || strcmp(only, "copy") == 0) {
         bench_copy();

@@ -2,13 +2,13 @@
  * fake_hap.c - see fake_hap.h.
  *
  * Owns: one machine of FAKE_FRAMES frames with one translated domain, in shared memory.
- * Invariants (checked by fake_hap_check()):
+ * Invariants (checked by fake_hap_check.c):
  *  I1 p2m and M2P agree; a frame is free, offlined, or owned;
  *  I2 a frame is let go when neither the p2m, nor a mapping, nor a grant, nor Xen holds it;
  *  I3 each data page holds the words that its gfn and version say.
  * Calls that the mover must not make abort.
  */
-#include "fake_hap.h"
+#include "fake_hap_priv.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -18,40 +18,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define NONE UINT32_MAX
-
-enum gfn_kind { EMPTY, DATA, VCPU, ARRAY, CONTROL, RING, DECOY, SCRATCH };
-
-struct frame {
-    uint32_t gfn;                       /* index into p2m, or NONE */
-    uint16_t maps, grants;
-    uint8_t types;                      /* Xen's registrations */
-    bool owned, marked, offlined;
-};
-struct grant { bool made, mapped; uint32_t slot, mfn; };
-
-static struct state {
-    struct fake_options o;
-    struct frame frames[FAKE_FRAMES];
-    uint32_t p2m[FAKE_GFNS + FAKE_WINDOW_GFNS];
-    uint8_t kind[FAKE_GFNS];
-    uint32_t version[FAKE_GFNS];
-    uint32_t held_mfn[FAKE_GFNS];
-    struct grant grants[FAKE_GRANTS];
-    uint64_t rng, calls, clock, max_pages, tot_pages;
-    int64_t pauses;
-    uint32_t gfn_top, online, superpages, bad_copies;
-    uint64_t unscrubbed;
-    bool dying, stopped, check_scrub, control_lost;
-    char words[200];
-} *S;
-
+struct fake_state *S;
 static int memory_fd = -1;
 static struct { uint8_t *addr; size_t count; uint32_t *mfns; } mappings[64];    /* of this process */
 
 /* ---- pages ---- */
 
-static uint8_t *bytes_of(uint32_t mfn)
+uint8_t *fake_bytes(uint32_t mfn)
 {
     static uint8_t *all;
 
@@ -64,7 +37,7 @@ static uint8_t *bytes_of(uint32_t mfn)
     return all + (size_t)mfn * FS_PAGE_BYTES;
 }
 
-static uint64_t word_of(uint32_t slot, uint32_t version, unsigned i)
+uint64_t fake_word(uint32_t slot, uint32_t version, unsigned i)
 {
     uint64_t x = ((uint64_t)slot << 32 | version) * 0x9e3779b97f4a7c15ull + i * 0xbf58476d1ce4e5b9ull;
 
@@ -73,10 +46,10 @@ static uint64_t word_of(uint32_t slot, uint32_t version, unsigned i)
 
 static void fill(uint32_t mfn, uint32_t slot, uint32_t version)
 {
-    uint64_t *w = (uint64_t *)(void *)bytes_of(mfn);
+    uint64_t *w = (uint64_t *)(void *)fake_bytes(mfn);
 
     for (unsigned i = 0; i < 512; i++) {
-        w[i] = word_of(slot, version, i);
+        w[i] = fake_word(slot, version, i);
     }
 }
 
@@ -98,14 +71,14 @@ static uint64_t gfn_of(uint32_t slot) { return slot < FAKE_GFNS ? slot : FAKE_WI
 /* I2 */
 static void let_go(uint32_t mfn)
 {
-    struct frame *f = &S->frames[mfn];
+    struct fake_frame *f = &S->frames[mfn];
     uint64_t any = 0;
 
     if (!f->owned || f->gfn != NONE || f->maps || f->grants || f->types) {
         return;
     }
     for (unsigned i = 0; i < 512; i++) {
-        any |= ((uint64_t *)(void *)bytes_of(mfn))[i];
+        any |= ((uint64_t *)(void *)fake_bytes(mfn))[i];
     }
     S->unscrubbed += any != 0;
     f->owned = false;
@@ -159,17 +132,17 @@ static void guest_runs(void)
         uint32_t slot = 1024 + roll(256);
 
         if (S->kind[slot] == DATA && S->p2m[slot] != NONE && S->frames[S->p2m[slot]].grants == 0) {
-            memset(bytes_of(S->p2m[slot]), 0, FS_PAGE_BYTES);   /* a guest that cares scrubs what it gives up */
+            memset(fake_bytes(S->p2m[slot]), 0, FS_PAGE_BYTES);   /* a guest that cares scrubs what it gives up */
             S->kind[slot] = EMPTY;
             p2m_clear(slot);
         }
     }
-    struct grant *g = &S->grants[roll(FAKE_GRANTS)];
+    struct fake_grant *g = &S->grants[roll(FAKE_GRANTS)];
     if (S->o.grants && !g->made && roll(2) == 0) {
         uint32_t slot = roll(FAKE_GFNS);
 
         if (S->kind[slot] == DATA && S->p2m[slot] != NONE) {
-            *g = (struct grant){ .made = true, .slot = slot };
+            *g = (struct fake_grant){ .made = true, .slot = slot };
         }
     } else if (g->made && !g->mapped && roll(4) == 0) {
         g->made = false;
@@ -180,7 +153,7 @@ static void guest_runs(void)
             S->kind[slot] = slot == 1040 ? VCPU : CONTROL;
             S->frames[S->p2m[slot]].types = 1;
             S->held_mfn[slot] = S->p2m[slot];
-            memset(bytes_of(S->p2m[slot]), 0, FS_PAGE_BYTES);
+            memset(fake_bytes(S->p2m[slot]), 0, FS_PAGE_BYTES);
         }
     }
 }
@@ -192,7 +165,7 @@ static void xen_writes(void)
         if (S->held_mfn[slot] == NONE) {
             continue;
         }
-        uint8_t *p = bytes_of(S->held_mfn[slot]);
+        uint8_t *p = fake_bytes(S->held_mfn[slot]);
         S->version[slot]++;
         switch ((enum gfn_kind)S->kind[slot]) {
         case VCPU: {
@@ -218,7 +191,7 @@ static void xen_writes(void)
 
 static void peer_runs(void)
 {
-    struct grant *g = &S->grants[roll(FAKE_GRANTS)];
+    struct fake_grant *g = &S->grants[roll(FAKE_GRANTS)];
 
     if (!g->made) {
         return;
@@ -328,7 +301,7 @@ static fs_status_t fake_mark_owned(struct hv_backend *be, const mfn_t *mfns, siz
         return st;
     }
     for (size_t i = 0; i < count; i++) {
-        struct frame *f = &S->frames[mfns[i].n];
+        struct fake_frame *f = &S->frames[mfns[i].n];
 
         f->marked = true;
         f->offlined |= !f->owned;
@@ -483,7 +456,7 @@ static fs_status_t fake_remap(struct hv_backend *be, uint16_t domid, const gfn_t
             return fs_fail(err, FS_REFUSED, "gfn 0x%llx is empty", (unsigned long long)from[*done].n);
         }
         if (S->bad_copies < S->o.bad_word_at && S->kind[b < FAKE_GFNS ? b : 0] == DATA) {
-            bytes_of(mfn)[roll(FS_PAGE_BYTES)] ^= 1;
+            fake_bytes(mfn)[roll(FS_PAGE_BYTES)] ^= 1;
             S->bad_copies++;
         }
         S->p2m[a] = NONE;
@@ -621,7 +594,7 @@ static fs_status_t fake_refs(struct hv_backend *be, const mfn_t *mfns, size_t co
         return st;
     }
     for (size_t i = 0; i < count; i++) {
-        const struct frame *f = &S->frames[mfns[i].n];
+        const struct fake_frame *f = &S->frames[mfns[i].n];
 
         out[i] = (struct hv_frame_refs){ .known = roll(20) != 0, .domid = f->owned ? FAKE_DOMID : FS_DOMID_NONE,
             .count = (uint64_t)(f->gfn != NONE) + f->maps + f->grants + f->types, .type_count = f->types };
@@ -652,12 +625,12 @@ static void make_held(uint32_t slot, enum gfn_kind kind)
     S->kind[slot] = (uint8_t)kind;
     S->held_mfn[slot] = S->p2m[slot];
     S->frames[S->p2m[slot]].types = 1;
-    memset(bytes_of(S->p2m[slot]), 0, FS_PAGE_BYTES);
+    memset(fake_bytes(S->p2m[slot]), 0, FS_PAGE_BYTES);
 }
 
 static void make_array_words(uint32_t mfn, bool real)
 {
-    uint32_t *w = (uint32_t *)(void *)bytes_of(mfn);
+    uint32_t *w = (uint32_t *)(void *)fake_bytes(mfn);
 
     for (unsigned i = 0; i < 1024; i++) {
         w[i] = real && i < 30 ? 0 : 0x40000000u;
@@ -666,14 +639,14 @@ static void make_array_words(uint32_t mfn, bool real)
 
 static void make_decoys(void)
 {
-    uint8_t *p = bytes_of(S->p2m[1070]);        /* as a control block */
+    uint8_t *p = fake_bytes(S->p2m[1070]);        /* as a control block */
     uint64_t scale = 0x80000000ull, tsc = 12345;
     uint32_t seven = 7;
 
     S->kind[1070] = S->kind[1071] = S->kind[100] = DECOY;
     memset(p, 0, FS_PAGE_BYTES);
     memcpy(p + 8, &seven, 4);
-    p = bytes_of(S->p2m[1071]);                 /* as a vcpu_info */
+    p = fake_bytes(S->p2m[1071]);                 /* as a vcpu_info */
     memset(p, 0, FS_PAGE_BYTES);
     memcpy(p + 64 + 40, &tsc, 8);
     memcpy(p + 64 + 56, &scale, 8);
@@ -722,7 +695,7 @@ void fake_hap_make(const struct fake_options *o)
         make_held(1061, CONTROL);
     }
     if (o->lose_control_block) {
-        bytes_of(S->p2m[1060])[2000] = 1;
+        fake_bytes(S->p2m[1060])[2000] = 1;
     }
     S->kind[1030] = S->kind[1031] = RING;
     make_decoys();
@@ -779,79 +752,7 @@ void fake_hap_stop_guest(void)
             S->frames[S->grants[i].mfn].grants--;
             let_go(S->grants[i].mfn);
         }
-        S->grants[i] = (struct grant){ 0 };
+        S->grants[i] = (struct fake_grant){ 0 };
     }
     S->stopped = true;
 }
-
-struct fake_result fake_hap_result(void)
-{
-    struct fake_result r = { .calls = S->calls, .pauses_left = (uint64_t)S->pauses, .max_pages = S->max_pages,
-                             .tot_pages = S->tot_pages, .unscrubbed = S->unscrubbed };
-
-    for (uint32_t i = FAKE_GFNS; i < FAKE_GFNS + FAKE_WINDOW_GFNS; i++) {
-        r.scratch_left += S->p2m[i] != NONE;
-    }
-    for (uint64_t m = FAKE_RANGE.start.n; m < FAKE_RANGE.end.n; m++) {
-        r.in_range_left += S->frames[m].owned;
-        r.offlined += S->frames[m].offlined;
-    }
-    return r;
-}
-
-static const char *wrong(const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    (void)vsnprintf(S->words, sizeof(S->words), fmt, ap);
-    va_end(ap);
-    return S->words;
-}
-
-const char *fake_hap_check(void)
-{
-    uint64_t owned = 0;
-
-    for (uint32_t slot = 0; slot < FAKE_GFNS; slot++) {
-        uint32_t mfn = S->p2m[slot];
-
-        if (S->kind[slot] == EMPTY) {
-            continue;
-        }
-        if (mfn == NONE) {
-            return wrong("gfn %u is lost", slot);
-        }
-        if (S->held_mfn[slot] != NONE && S->held_mfn[slot] != mfn) {
-            return wrong("gfn %u: Xen holds frame %u, the guest sees frame %u", slot, S->held_mfn[slot], mfn);
-        }
-        if (S->kind[slot] != DATA) {
-            continue;
-        }
-        const uint64_t *w = (const uint64_t *)(const void *)bytes_of(mfn);
-        for (unsigned i = 0; i < 512; i++) {
-            if (w[i] != word_of(slot, S->version[slot], i)) {
-                return wrong("gfn %u, frame %u: word %u of version %u is wrong", slot, mfn, i, S->version[slot]);
-            }
-        }
-    }
-    for (uint32_t m = 0; m < FAKE_FRAMES; m++) {        /* I1 */
-        const struct frame *f = &S->frames[m];
-
-        owned += f->owned;
-        if (f->gfn != NONE && (S->p2m[f->gfn] != m || !f->owned)) {
-            return wrong("frame %u: p2m and M2P disagree", m);
-        }
-        if (f->owned && f->gfn == NONE) {
-            return wrong("frame %u is owned and under no gfn: leaked", m);
-        }
-        if (f->owned && f->maps) {
-            return wrong("frame %u is still mapped", m);
-        }
-    }
-    return owned == S->tot_pages ? NULL : wrong("%llu pages owned, %llu counted", (unsigned long long)owned,
-                                                (unsigned long long)S->tot_pages);
-}
-
-bool fake_hap_is_held(uint64_t gfn) { return gfn < FAKE_GFNS && S->held_mfn[gfn] != NONE; }
-bool fake_hap_gone(void) { return S->dying; }
