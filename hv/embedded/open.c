@@ -102,6 +102,24 @@ static fs_status_t parse_word(const char *word, struct parsed *p, struct fs_erro
     return FS_OK;
 }
 
+/* What no word can tell by itself: nodes may come last. */
+static fs_status_t check_domains(const struct parsed *p, struct fs_error *err)
+{
+    for (uint32_t i = 0; i < p->domain_count; i++) {
+        const struct emb_domain_config *c = &p->domains[i];
+        if (c->node >= p->machine.node_count) {
+            return fs_fail(err, FS_USAGE, "embedded machine: domain \"%s\" is to have its memory on node %u, and the machine has nodes 0 to %u; "
+                           "choose one of them, or say nodes=COUNTxMIB with more", c->name, c->node, p->machine.node_count - 1);
+        }
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(p->domains[k].name, c->name) == 0) {
+                return fs_fail(err, FS_USAGE, "embedded machine: two domains are named \"%s\"; give each its own name", c->name);
+            }
+        }
+    }
+    return FS_OK;
+}
+
 static fs_status_t parse(const char *spec, struct parsed *p, struct fs_error *err)
 {
     char *copy = strdup(spec), *save = NULL;
@@ -111,10 +129,10 @@ static fs_status_t parse(const char *spec, struct parsed *p, struct fs_error *er
         s = parse_word(w, p, err);
     }
     if (s == FS_OK && p->machine.node_count == 0) {
-        s = fs_fail(err, FS_USAGE, "embedded machine: nodes=COUNTxMIB is missing");
+        s = fs_fail(err, FS_USAGE, "embedded machine: nodes=COUNTxMIB is missing: add it, as nodes=4x128");
     }
     free(copy);
-    return s;
+    return s == FS_OK ? check_domains(p, err) : s;
 }
 
 static fs_status_t build_kernel(struct emb_machine *m, const struct emb_domain_config *d, const struct emb_kernel_ops *kernel, void **out,
@@ -129,14 +147,17 @@ static fs_status_t build_kernel(struct emb_machine *m, const struct emb_domain_c
         return fs_fail(err, FS_USAGE, "embedded machine: guest \"%s\" needs %llu MiB or more", d->name, (unsigned long long)(kernel->least_pages / 256));
     }
     int rc = kernel->create(m, &c, out);
-    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: guest \"%s\" does not boot: %s", d->name, strerror(-rc));
+    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: guest \"%s\" does not boot: %s; give it more memory, "
+                                     "or the machine larger DIMMs (nodes=)", d->name, strerror(-rc));
 }
 
 static fs_status_t build_domain(struct emb_machine *m, const struct emb_domain_config *d, struct fs_error *err)
 {
     uint16_t domid;
     int rc = emb_domain_create(m, d, &domid);
-    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: domain \"%s\" cannot be built: %s", d->name, strerror(-rc));
+    return rc == 0 ? FS_OK : fs_fail(err, rc == -ENOMEM ? FS_NO_ROOM : FS_USAGE, "embedded machine: domain \"%s\" of %llu MiB cannot be built: %s; "
+                                     "give it other memory (1 MiB to what its node holds), or the machine larger DIMMs (nodes=)", d->name,
+                                     (unsigned long long)d->pages / 256, strerror(-rc));
 }
 
 static fs_status_t build_all(struct emb_be *e, struct parsed *p, struct fs_error *err)
