@@ -551,7 +551,8 @@ static void a_guest_that_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(down_and_up), cmocka_unit_test(evacuated_while_small), cmocka_unit_test(whole_after_evacuation), cmocka_unit_test(refusals), cmocka_unit_test(no_room_to_grow),
+        cmocka_unit_test(down_and_up), cmocka_unit_test(evacuated_while_small), cmocka_unit_test(whole_after_evacuation),
+        cmocka_unit_test(refusals), cmocka_unit_test(no_room_to_grow),
         cmocka_unit_test(somebody_sets_the_limit), cmocka_unit_test(each_call_fails), cmocka_unit_test(each_hypercall_fails),
         cmocka_unit_test(interrupted_and_resumed), cmocka_unit_test(destroyed_at_each_call), cmocka_unit_test(killed_at_each_record),
         cmocka_unit_test(killed_at_each_call), cmocka_unit_test(a_guest_that_lies),
