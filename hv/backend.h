@@ -320,7 +320,7 @@ struct hv_backend_ops {
     void (*grants_end)(struct hv_backend *be, struct hv_grants *g);
 
     /* Optional, both or none: guests that move their own pages (frameshift/abi.h). */
-    /* What the guest published: FS_NOT_FOUND where it published nothing, FS_BAD_INPUT where that makes no sense. */
+    /* What the guest published: FS_NOT_FOUND where it published nothing, FS_BAD_INPUT where that makes no sense, FS_IO: no answer. */
     fs_status_t (*coop_find)(struct hv_backend *be, uint16_t domid, struct hv_coop *out, struct fs_error *err);
     /* Let the guest run for about ns, or less if it has something to say.  FS_GUEST_GONE. */
     fs_status_t (*coop_wait)(struct hv_backend *be, uint16_t domid, uint64_t ns, struct fs_error *err);

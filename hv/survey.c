@@ -7,6 +7,7 @@
  *       m2p, types, map for reading, specials).
  *   I2  what a guest says (p2m, rings, grants) only ever adds blockers or counts for
  *       that guest; a guest whose p2m cannot be read is planned with what Xen says.
+ *   I3  who moves a guest is known before anything is planned, or there is no plan.
  * Cost: one owner scan of the range, and for each PV guest in it one type scan of its
  * own frames (1024 a hypercall), which is also the clock of the expected blackout.
  */
@@ -21,6 +22,8 @@
 #include "pv_tables.h"
 #include "range.h"
 #include "topology.h"
+
+#define COOP_TRIES 3
 
 void survey_free(struct survey *s)
 {
@@ -38,6 +41,24 @@ const struct hv_domain *survey_domain(const struct survey *s, uint16_t domid)
         }
     }
     return NULL;
+}
+
+/* Does the guest move its own pages?  One that says so badly is moved like any other (I2); but where nobody can tell, nothing is moved: such a
+ * guest may have buffers under devices, whose frames only it can spare (I3). */
+static fs_status_t ask_coop(struct hv_backend *be, struct hv_domain *d, struct fs_error *err)
+{
+    struct hv_coop coop;
+    struct fs_error words = { "" };
+    fs_status_t s = FS_IO;
+    d->coop = false;
+    if (d->kind != HV_DOMAIN_PV || be->ops->coop_find == NULL) {
+        return FS_OK;
+    }
+    for (int i = 0; i < COOP_TRIES && s == FS_IO; i++) {
+        s = be->ops->coop_find(be, d->domid, &coop, &words);
+    }
+    d->coop = s == FS_OK && coop.version == FS_ABI_VERSION;
+    return s == FS_IO ? fs_fail(err, s, "cannot ask whether %s moves its own pages: %.200s; nothing was changed, try again", d->name, words.text) : FS_OK;
 }
 
 fs_status_t survey_target(struct hv *hv, const char *target, struct survey *out, struct fs_error *err)
@@ -59,11 +80,7 @@ fs_status_t survey_target(struct hv *hv, const char *target, struct survey *out,
         s = hv->be->ops->domains(hv->be, &out->domains, &out->domain_count, err);
     }
     for (size_t i = 0; s == FS_OK && i < out->domain_count; i++) {
-        struct hv_coop coop;
-        struct fs_error ignored;                        /* I2: one that says it badly is moved like any other */
-        struct hv_domain *d = &out->domains[i];
-        d->coop = d->kind == HV_DOMAIN_PV && hv->be->ops->coop_find != NULL &&
-                  hv->be->ops->coop_find(hv->be, d->domid, &coop, &ignored) == FS_OK && coop.version == FS_ABI_VERSION;
+        s = ask_coop(hv->be, &out->domains[i], err);
     }
     if (s != FS_OK) {
         survey_free(out);

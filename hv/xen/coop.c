@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "frameshift/abi.h"
@@ -24,20 +25,31 @@
 #define WAIT_MOST_NS 100000000ull
 #define PATH_BYTES   96u
 
-static char *published(struct xen_be *x, uint16_t domid, const char *key)
+/* *text NULL: the guest says nothing. */
+static fs_status_t published(struct xen_be *x, uint16_t domid, const char *key, char **text, struct fs_error *err)
 {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "/local/domain/%u/data/frameshift/%s", domid, key);
-    return xen_store_read(x, path);
+    errno = 0;
+    *text = xen_store_read(x, path);
+    if (!*text && errno != ENOENT && errno != 0) {      /* 0: a node that holds no text */
+        return fs_fail(err, FS_IO, "xenstore does not tell %s: %s", path, strerror(errno));
+    }
+    return FS_OK;
 }
 
 fs_status_t xen_coop_find(struct hv_backend *be, uint16_t domid, struct hv_coop *out, struct fs_error *err)
 {
     struct xen_be *x = xen_be(be);
     uint64_t version = 0, control = 0;
-    char *v = published(x, domid, FS_ABI_KEY_VERSION), *p = published(x, domid, FS_ABI_KEY_CONTROL);
-    fs_status_t s = FS_OK;
-    if (!v || !p) {
+    char *v = NULL, *p = NULL;
+    fs_status_t s = published(x, domid, FS_ABI_KEY_VERSION, &v, err);
+    if (s == FS_OK) {
+        s = published(x, domid, FS_ABI_KEY_CONTROL, &p, err);
+    }
+    if (s != FS_OK) {
+        ;                               /* an answer that did not come is not a no */
+    } else if (!v || !p) {
         s = fs_fail(err, FS_NOT_FOUND, "domain %u does not say that it moves its own pages", domid);
     } else if (!xen_parse_u64(v, UINT32_MAX, &version) || !xen_parse_u64(p, UINT64_MAX / 2, &control)) {
         s = fs_fail(err, FS_BAD_INPUT, "domain %u: data/frameshift in xenstore holds a version or a page that is no number", domid);

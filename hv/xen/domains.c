@@ -44,6 +44,7 @@ char *xen_store_read(struct xen_be *x, const char *path)
     char *text = xs_read(x->xsh, XBT_NULL, path, &bytes);
     if (text && memchr(text, '\0', bytes)) {    /* a node may hold binary: not a text then */
         free(text);
+        errno = 0;
         return NULL;
     }
     return text;

@@ -1,5 +1,6 @@
 /*
- * test_coop_copies.c - copies that go wrong while a guest moves its own pages: --verify finds each before anybody can use it, and the page keeps its frame.
+ * test_coop_copies.c - what goes wrong while a guest moves its own pages: --verify finds each wrong copy before anybody can use it, and the page keeps
+ * its frame; a guest that cannot be asked is not moved.
  *
  * Owns: the hypercall that damages: after a MMUEXT_COPY_PAGE it changes one byte of the new frame.
  */
@@ -74,8 +75,36 @@ static void each_is_found(void **state)
     }
 }
 
+/* Who cannot be asked is not moved by guesswork: a suspend would move what devices have. */
+static void no_answer_no_plan(void **state)
+{
+    (void)state;
+    for (uint32_t times = 2; times <= 3; times++) {
+        struct world w;
+        struct hv_report r = { 0 };
+        struct fs_error err = { "" };
+        uint64_t held;
+        world_make(&w, 4, 1, SMALL_PAGES);
+        const struct emb_fault_plan plan = { .fail_call = 1, .fail_times = times, .only_op = true, .op = EMB_OP_coop_find };
+        emb_fault_arm(w.m, &plan);
+        fs_status_t s = world_evacuate(&w, "NODE1", NULL, &r, &err);
+        emb_fault_arm(w.m, NULL);
+        if (times == 3) {
+            assert_int_equal(s, FS_IO);
+            assert_non_null(strstr(err.text, "coop"));
+            assert_int_equal(emb_guest_frames_in(w.m, coop_guest_domid(w.c), emb_node_range(w.m, 1), &held), SMALL_PAGES);
+        } else {
+            assert_true(s == FS_OK || s == FS_PARTIAL);
+            assert_int_equal(r.domains[0].plan.mover, HV_MOVER_COOP);
+        }
+        hv_report_free(&r);
+        world_sane(&w, "no answer", times);
+        world_end(&w);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_is_found) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_is_found), cmocka_unit_test(no_answer_no_plan) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,6 +113,38 @@ static bool ask(struct coop_channel *ch, struct fuzz_input *in)
     return true;
 }
 
+/* What frameshift meminfo and the movers ask; whoever had no answer to a request asks no more (coop_channel.h). */
+static void questions(struct coop_channel *ch, struct fuzz_input *in, uint64_t *free_pages)
+{
+    struct hv_meminfo_value *values;
+    struct hv_meminfo_zone *zones;
+    struct hv_meminfo_set made;
+    size_t count;
+    ch->features |= fuzz_u8(in) & FS_ABI_FEATURE_INFO;
+    if (coop_idle(ch) && coop_info_values(ch, fuzz_u8(in) & 1 ? FS_ABI_TABLE_COUNTERS : FS_ABI_TABLE_TUNABLES, &values, &count, NULL) == FS_OK) {
+        for (size_t i = 0; i < count; i++) {
+            if (values[i].name[0] == '\0' || memchr(values[i].name, 0, sizeof(values[i].name)) == NULL || values[i].least > values[i].most) {
+                abort();
+            }
+        }
+        free(values);
+    }
+    if (coop_idle(ch) && coop_info_zones(ch, &zones, &count, NULL) == FS_OK) {
+        for (size_t i = 0; i < count; i++) {
+            if (zones[i].kind >= HV_ZONE_KINDS || zones[i].free_pages > pages || zones[i].score > 100) {
+                abort();
+            }
+        }
+        free(zones);
+    }
+    if (coop_idle(ch)) {
+        (void)!coop_info_tune(ch, "extfrag_threshold", fuzz_u16(in), &made, NULL);
+    }
+    if (coop_idle(ch) && coop_read_export(ch, free_pages, fuzz_u16(in) % (pages + 1), NULL) == FS_OK) {
+        (void)!coop_map(ch, NULL);
+    }
+}
+
 static void tool_side(struct fuzz_input in)
 {
     struct emb_config c = { .nodes = { { 2048, 0 }, { 1024, 0 } }, .node_count = 2, .seed = 1, .virtual_clock = true };
@@ -145,31 +177,7 @@ static void tool_side(struct fuzz_input in)
         uint64_t free_pages[512 / 64 + 1] = { 0 };
         for (unsigned i = 0; i < 6 && ask(&ch, &s.in); i++) {
         }
-        struct hv_meminfo_value *values;
-        struct hv_meminfo_zone *zones;
-        struct hv_meminfo_set made;
-        size_t count;
-        ch.features |= fuzz_u8(&s.in) & FS_ABI_FEATURE_INFO;
-        if (coop_info_values(&ch, fuzz_u8(&s.in) & 1 ? FS_ABI_TABLE_COUNTERS : FS_ABI_TABLE_TUNABLES, &values, &count, NULL) == FS_OK) {
-            for (size_t i = 0; i < count; i++) {
-                if (values[i].name[0] == '\0' || memchr(values[i].name, 0, sizeof(values[i].name)) == NULL || values[i].least > values[i].most) {
-                    abort();
-                }
-            }
-            free(values);
-        }
-        if (coop_info_zones(&ch, &zones, &count, NULL) == FS_OK) {
-            for (size_t i = 0; i < count; i++) {
-                if (zones[i].kind >= HV_ZONE_KINDS || zones[i].free_pages > pages || zones[i].score > 100) {
-                    abort();
-                }
-            }
-            free(zones);
-        }
-        (void)!coop_info_tune(&ch, "extfrag_threshold", fuzz_u16(&s.in), &made, NULL);
-        if (coop_read_export(&ch, free_pages, fuzz_u16(&s.in) % (pages + 1), NULL) == FS_OK) {
-            (void)!coop_map(&ch, NULL);
-        }
+        questions(&ch, &s.in, free_pages);
         coop_close(&ch);
     }
     be->ops->close(be);
