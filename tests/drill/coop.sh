@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # Our own PV kernel as a guest that works and moves its own pages (serve=), beside a stock guest, on one node:
-# both evacuated; the tool killed (kill -9) while coop1 moves its pages, `recover`; evacuated from where it is then; shrunk and grown; saved
-# and restored; shut down: it verifies all that it has and passes.
+# its numbers read and set; shrunk and grown; both evacuated; the tool killed (kill -9) while coop1 moves its pages, `recover`; evacuated from where it
+# is then; shrunk and grown once more, whole pieces of machine again; saved and restored; shut down: it verifies all that it has and passes.
 # Guests named plant* have a mistake planted and must not pass; plantclaim names a wrong control page, which costs nobody but itself.
-# Owns: what is true of such a guest. Environment: COOP_SAVE (1: with xl save and restore).
+# Owns: what is true of such a guest. Environment: COOP_SAVE (1: with xl save and restore, and an evacuation with --evict).
 . /usr/lib/drill/lib.sh
 : >$RESULTS/verdict.txt
 
@@ -16,6 +16,7 @@ claim() { xenstore-write "/local/domain/$(guest_domid plantclaim)/data/frameshif
 report_of() { grep '"type":"report"' "$1" | tail -n 1 | tr '{' '\n' | grep -v '^"mfn":' >$STATE/report; }
 # field_of NAME FIELD: of a guest in the last report_of.
 field_of() { grep "^\"name\":\"$1\",\"domid\"" $STATE/report | tr ',' '\n' | sed -n "s/^\"$2\"://p" | tr -d '"' | head -n 1; }
+us_of() { echo $(($(field_of coop1 "$1_pause_ns") / 1000)); }
 # coop_moved FILE LEAST: coop1 moved LEAST frames itself, all with contents were compared, and what stays has one of three reasons.
 coop_moved() {
     local moved reasons
@@ -29,8 +30,33 @@ coop_moved() {
     reasons=$(grep '^"domain":.*"name":"coop1".*"reason":' $STATE/report | grep -vE '"reason":"(xenstore-ring|console-ring|foreign-reference)"')
     [ -z "$reasons" ] || fail "frames of coop1 stay for another reason: $reasons"
     grep -q '^"domain":.*"name":"coop1".*"reason":"console-ring"' $STATE/report || [ "$3" != NODE1 ] || fail "the report does not name the console ring"
-    echo "evacuated from $3: coop1 moved $moved, $(field_of coop1 blocked) stay; largest gap so far $(($(guest_max_gap coop1) / 1000000)) ms" >>$RESULTS/verdict.txt
+    echo "evacuated from $3: coop1 moved $moved, $(field_of coop1 blocked) stay; $(field_of coop1 pauses) stops, p50 $(us_of p50) p99 $(us_of p99) longest" \
+        "$(us_of max) us; blocks in one piece: $(field_of coop1 superpages_before), then $(field_of coop1 superpages_after); largest gap so far $(($(guest_max_gap coop1) / 1000000)) ms" >>$RESULTS/verdict.txt
 }
+# resized WHAT LEAST: coop1 shrinks by 20 MiB and grows again, LEAST of 10 blocks at least in whole pieces of machine; Xen's own counts say so.
+resized() {
+    local free_before gone extents given taken
+    free_before=$(free_mib) given=$(coop_field extents_given) taken=$(coop_field extents_taken)
+    fs 0 shrink coop1 --to 44M "--json=$RESULTS/shrink-$1.jsonl"
+    [ "$(mem_of coop1)" -eq 44 ] || fail "coop1 has $(mem_of coop1) MiB, not 44"
+    gone=$(($(free_mib) - free_before))
+    [ $gone -ge 19 ] && [ $gone -le 21 ] || fail "Xen has $gone MiB more after 20 were given back"
+    guest_ok coop1 120 || fail "coop1 is not well after shrink"
+    [ "$(coop_field given)" = 5120 ] || fail "coop1 knows of $(coop_field given) pages that it gave, not 5120"
+    given=$(($(coop_field extents_given) - given))
+    [ $given -ge "$2" ] || fail "only $given of 10 blocks went as one piece of machine ($1)"
+    extents=$(sed -n 's/.*"extents":\([0-9]*\).*/\1/p' "$RESULTS/shrink-$1.jsonl" | tail -n 1)
+    [ "$extents" = $given ] || fail "the report counts $extents extents, the guest $given"
+    fs 0 fsck --pause coop1
+    fs 0 grow coop1 --to 64M "--json=$RESULTS/grow-$1.jsonl"
+    [ "$(mem_of coop1)" -eq 64 ] || fail "coop1 has $(mem_of coop1) MiB after grow, not 64"
+    gone=$(($(free_mib) - free_before))
+    [ $gone -ge -1 ] && [ $gone -le 1 ] || fail "Xen has $gone MiB more than before shrink and grow"
+    guest_ok coop1 120 || fail "coop1 is not well after grow"
+    [ "$(coop_field given)" = 0 ] || fail "coop1 still misses $(coop_field given) pages"
+    echo "shrunk by 20 MiB and grown ($1): $given whole extents given, $(($(coop_field extents_taken) - taken)) taken" >>$RESULTS/verdict.txt
+}
+mem_of() { xl list "$1" | awk 'NR == 2 { print $3 }'; }
 free_mib() { xl info | sed -n 's/^free_memory *: *//p'; }
 
 guests_up 300 || fail "the guests did not come up"
@@ -51,26 +77,14 @@ done
 said plantbyte | grep -q '^WRONG ' || fail "plantbyte does not say what is wrong"
 stage planted
 
-# Memory goes back to Xen in whole pieces of machine, and comes again; Xen's own counts say so, and a beat goes on.
-mem_of() { xl list "$1" | awk 'NR == 2 { print $3 }'; }
-free_before=$(free_mib)
-fs 0 shrink coop1 --to 44M "--json=$RESULTS/shrink.jsonl"
-[ "$(mem_of coop1)" -eq 44 ] || fail "coop1 has $(mem_of coop1) MiB, not 44"
-gone=$(($(free_mib) - free_before))
-[ $gone -ge 19 ] && [ $gone -le 21 ] || fail "Xen has $gone MiB more after 20 were given back"
-guest_ok coop1 120 || fail "coop1 is not well after shrink"
-[ "$(coop_field given)" = 5120 ] || fail "coop1 knows of $(coop_field given) pages that it gave, not 5120"
-[ "$(coop_field extents_given)" -ge 9 ] || fail "only $(coop_field extents_given) of 10 blocks went as one piece of machine"
-extents=$(sed -n 's/.*"extents":\([0-9]*\).*/\1/p' $RESULTS/shrink.jsonl | tail -n 1)
-[ "$extents" = "$(coop_field extents_given)" ] || fail "the report counts $extents extents, the guest $(coop_field extents_given)"
-fs 0 fsck --pause coop1
-fs 0 grow coop1 --to 64M "--json=$RESULTS/grow.jsonl"
-[ "$(mem_of coop1)" -eq 64 ] || fail "coop1 has $(mem_of coop1) MiB after grow, not 64"
-gone=$(($(free_mib) - free_before))
-[ $gone -ge -1 ] && [ $gone -le 1 ] || fail "Xen has $gone MiB more than before shrink and grow"
-guest_ok coop1 120 || fail "coop1 is not well after grow"
-[ "$(coop_field given)" = 0 ] || fail "coop1 still misses $(coop_field given) pages"
-echo "shrunk by 20 MiB and grown: $(coop_field extents_given) whole extents given, $(coop_field extents_taken) taken" >>$RESULTS/verdict.txt
+# What its kernel knows of its memory, and a setting of it.
+fs 0 meminfo coop1
+grep -q '^buddyinfo$' "$FS_OUT" || fail "meminfo shows no free lists"
+fs 0 meminfo coop1 --set compaction_proactiveness=30
+grep -q '^coop1: compaction_proactiveness 20 -> 30$' "$FS_OUT" || fail "meminfo did not set what it was told: $(head -n 1 "$FS_OUT")"
+
+# Memory goes back to Xen in whole pieces of machine, and comes again; a beat goes on.
+resized fresh 9
 stage resized
 
 # A claim that is no number: moved by suspend. A page that is none of abi.h: its frames stay, nobody else's.
@@ -119,6 +133,8 @@ coop_moved $RESULTS/second.jsonl 3000 "NODE$from"
 drill_well
 fs 0 online "NODE$from"
 stage second
+resized evacuated 8
+stage resized_again
 
 if [ "${COOP_SAVE:-0}" = 1 ]; then
     run xl save coop1 /run/coop1.save && run xl restore /run/coop1.save || fail "coop1 was not saved and restored"
@@ -127,6 +143,15 @@ if [ "${COOP_SAVE:-0}" = 1 ]; then
     [ "$(key coop1 version)" = 1 ] || fail "coop1 does not publish again after restore"
     fs 0 fsck --pause
     stage restored
+    from=$(node_of coop1)
+    fs "0 1" evacuate "NODE$from" --evict --verify "--json=$RESULTS/evict.jsonl"
+    report_of $RESULTS/evict.jsonl
+    [ "$(field_of coop1 mover)" = coop ] && [ "$(field_of coop1 evicted_to)" = "$(guest_domid coop1)" ] || fail "coop1 was not moved and then evicted"
+    ! grep -q '^"domain":.*"name":"coop1"' $STATE/report || fail "frames of coop1 stay although it was evicted"
+    guest_ok coop1 240 || fail "coop1 is not well after --evict"
+    drill_well
+    fs 0 online "NODE$from"
+    stage evicted
 fi
 
 [ "$(coop_field failed)" -lt 4000 ] || fail "too many pages were refused: $(coop_field failed)"

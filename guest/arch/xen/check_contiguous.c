@@ -120,6 +120,8 @@ static void limits(struct check *c)
             mm_drain(&c->mm);
             CHECK(mm_free_pages(&c->mm) == free, "a region that was refused keeps pages", free);
             CHECK(met > 0, "no region below 2^40 bytes", bits);
+            print_number("    lowest limit of a region that is met: bits", met);
+            print_line("");
             return;
         }
         region_check(c, &r);

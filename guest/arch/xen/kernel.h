@@ -5,6 +5,7 @@
  *   0xffff800000000000  Xen: the machine-to-physical table first (slots 256 to 271 are Xen's)
  *   0xffff880000000000  DIRECT_BASE: all memory, pfn 0 first; page tables and the image's text and constants read-only
  *   0xffff900000000000  P2M_BASE: the p2m, one mfn a pfn (registered in shared_info)
+ *   0xffff980000000000  WINDOWS_BASE: a page for each page of a batch that moves, to look through; nothing is mapped between two batches
  *   0xffffffff80000000  virt_base: the image
  */
 #ifndef GUEST_ARCH_XEN_KERNEL_H
@@ -17,6 +18,7 @@
 
 #define DIRECT_BASE 0xffff880000000000ull
 #define P2M_BASE    0xffff900000000000ull
+#define WINDOWS_BASE 0xffff980000000000ull
 
 extern char virt_base[], image_start[], text_end[], rodata_end[], image_end[], stack_guard[], kernel_stack_top[];
 
@@ -102,6 +104,13 @@ void memory_window_forget(uint64_t pfn, uint64_t *copy);
 /* Another frame under the page: every entry of the kernel's own that names it (as writable as it is now), p2m and M2P.
  * 0, or -errno and nothing has changed. pre: contents are there, no user entry names the page */
 int64_t memory_switch(uint64_t pfn, uint64_t mfn);
+/* An ordinary page: no page of the image or the p2m, no table of the kernel's. Such pages move together: */
+bool memory_is_plain(uint64_t pfn);
+/* Copies (where the move says so) to the new frames; verify: compares them. right[i]: it is there. Then memory_switch_many() must be called, and
+ * nothing may write to any of the pages in between. pre: count <= ARCH_MOVES_MAX, plain pages, each once */
+void memory_copy_many(const struct arch_frame_move *list, uint64_t count, bool verify, bool *right);
+/* Another frame under those that are right: direct map, M2P, p2m. right[i] is false afterwards where Xen refused, and nothing has changed there. */
+void memory_switch_many(const struct arch_frame_move *list, uint64_t count, bool *right);
 /* A page of the image's data, stack included: C code writes it while it moves it, so it is not copied by C code. */
 bool memory_is_live(uint64_t pfn);
 /* Copies, compares and switches such a page. 0, or anything else and nothing has changed. */

@@ -7,7 +7,8 @@
  *   I1  a page of a page table has no writable mapping anywhere: Xen would refuse it as a table. So entries of the direct map
  *       for [table_start, table_end) are made read-only from the start, and the builder's mapping of what follows its
  *       stack is taken away before the first table is written.
- *   I2  tables are written through one window page, one at a time; the window maps nothing when they are pinned.
+ *   I2  tables are written through one window page, one at a time; the window maps nothing when they are pinned. The row of windows maps
+ *       something only inside memory_copy_many() and memory_switch_many().
  *   I3  an area's tables of one level are consecutive pfns; the level-1 table of pfn n's direct mapping is table_start + n/512.
  *   I4  text and constants of the image are writable nowhere; only text is executable.
  *   I5  m2p[p2m[pfn]] == pfn for every pfn that has a frame: checked at boot, where all have, and by memory_p2m_faults().
@@ -38,7 +39,7 @@ struct area {
     uint64_t first_table[LEVELS], tables[LEVELS];   /* pfns, by level 1 to 3 */
 };
 
-enum { AREA_DIRECT, AREA_IMAGE, AREA_P2M, AREAS };
+enum { AREA_DIRECT, AREA_IMAGE, AREA_P2M, AREA_WINDOWS, AREAS };
 static struct area areas[AREAS];
 
 void m2p_open(void)
@@ -143,6 +144,12 @@ static uint64_t p2m_first_page;
 static uint64_t p2m_entry(uint64_t page)
 {
     return entry_of(p2m_first_page + page, true, false);
+}
+
+static uint64_t windows_entry(uint64_t page)
+{
+    (void)page;
+    return 0;
 }
 
 /* ---- building ---- */
@@ -294,6 +301,7 @@ void memory_own_tables(uint64_t boot_top)
     areas[AREA_DIRECT] = (struct area){ .va = DIRECT_BASE, .pages = b->pages, .entry = direct_entry };
     areas[AREA_IMAGE] = (struct area){ .va = base, .pages = image_page(image_end), .entry = image_entry };
     areas[AREA_P2M] = (struct area){ .va = P2M_BASE, .pages = (b->pages * 8 + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES, .entry = p2m_entry };
+    areas[AREA_WINDOWS] = (struct area){ .va = WINDOWS_BASE, .pages = ARCH_MOVES_MAX, .entry = windows_entry };
     cpu_features();
     next = memory_p2m_faults();
     for (uint64_t pfn = 0; pfn < b->pages; pfn++) {
@@ -418,6 +426,112 @@ int64_t memory_switch(uint64_t pfn, uint64_t mfn)
     }
     shared_info->arch.p2m_generation += shared_info->arch.p2m_generation % 2;
     return error;
+}
+
+/* ---- many pages in one go ---- */
+
+static struct mmu_update many[ARCH_MOVES_MAX * 4];                      /* live data: never in a page that is being copied here */
+static uint8_t many_of[ARCH_MOVES_MAX];
+
+static void *window_of(uint64_t i)
+{
+    return (void *)(uintptr_t)(WINDOWS_BASE + i * FS_PAGE_BYTES);
+}
+
+bool memory_is_plain(uint64_t pfn)
+{
+    return pfn >= areas[AREA_IMAGE].pages && pfn - p2m_first_page >= areas[AREA_P2M].pages && !pfn_is_table(pfn);
+}
+
+static struct mmu_update window_update(uint64_t i, uint64_t entry)
+{
+    return (struct mmu_update){ .ptr = leaf_entry(&areas[AREA_WINDOWS], i), .val = entry };
+}
+
+void memory_copy_many(const struct arch_frame_move *list, uint64_t count, bool verify, bool *right)
+{
+    uint64_t bits = ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY | pte_nx, from = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        many[i] = window_update(i, list[i].copy ? list[i].to.n * FS_PAGE_BYTES | bits : 0);
+        right[i] = true;
+    }
+    while (from < count) {
+        uint32_t done = 0;
+
+        if (hv_mmu_update(&many[from], count - from, &done) == 0) {
+            break;
+        }
+        right[from + done] = false;             /* Xen does not let us write that frame */
+        from += done + 1;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (right[i] && list[i].copy) {
+            __builtin_memcpy(window_of(i), direct_map(list[i].pfn.n), FS_PAGE_BYTES);
+            right[i] = !verify || __builtin_memcmp(window_of(i), direct_map(list[i].pfn.n), FS_PAGE_BYTES) == 0;
+        }
+    }
+}
+
+/* Four updates a page: the direct map, where Xen may still say no, the M2P of both frames, and the window. */
+static uint64_t switch_updates(const struct arch_frame_move *list, uint64_t count, const bool *right)
+{
+    uint64_t n = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (right[i]) {
+            many_of[n / 4] = (uint8_t)i;
+            many[n++] = direct_update(list[i].pfn.n, (memory_direct_entry(list[i].pfn.n) & ~ARCH_PTE_FRAME) | list[i].to.n << FS_PAGE_SHIFT);
+            many[n++] = (struct mmu_update){ .ptr = list[i].to.n * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = list[i].pfn.n };
+            many[n++] = (struct mmu_update){ .ptr = list[i].from.n * FS_PAGE_BYTES | MMU_MACHPHYS_UPDATE, .val = FS_FRAME_NONE };
+            many[n++] = window_update(i, 0);
+        }
+    }
+    return n;
+}
+
+/* Windows of pages that did not move. */
+static void close_windows(uint64_t count, const bool *right)
+{
+    uint64_t n = 0;
+    uint32_t done = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (!right[i]) {
+            many[n++] = window_update(i, 0);
+        }
+    }
+    if (n > 0 && hv_mmu_update(many, n, &done) != 0) {
+        kernel_panic("Xen does not close a window");
+    }
+}
+
+void memory_switch_many(const struct arch_frame_move *list, uint64_t count, bool *right)
+{
+    uint64_t at = 0, n = switch_updates(list, count, right);
+
+    while (at < n) {
+        uint32_t done = 0;
+
+        if (hv_mmu_update(&many[at], n - at, &done) == 0) {
+            break;
+        }
+        at += done;
+        if (at % 4 != 0) {
+            kernel_panic_number("a page was switched to another frame by half", list[many_of[at / 4]].pfn.n);
+        }
+        right[many_of[at / 4]] = false;
+        at += 4;
+    }
+    close_windows(count, right);
+    if (mmuext_mfn(MMUEXT_TLB_FLUSH_LOCAL, 0) != 0) {
+        kernel_panic("Xen does not flush our translations");
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (right[i]) {
+            memory_set_mfn(list[i].pfn.n, list[i].to.n);
+        }
+    }
 }
 
 bool memory_is_live(uint64_t pfn)

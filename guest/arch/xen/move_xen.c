@@ -3,8 +3,8 @@
  *
  * Owns: nothing; memory.c keeps the tables and the p2m.
  * Invariants:
- *   I1  a page is copied, switched and entered in p2m and M2P before the next one is looked at, so a page of the p2m itself can
- *       be one of them.
+ *   I1  ordinary pages are copied and switched together, and between the two nothing is written but live pages (data and stack of the image, which are
+ *       never among them); a page of the p2m, of the image or of the kernel's tables is done by itself, p2m and M2P included, before the next one is looked at.
  *   I2  never moved: the two pages that daemons in dom0 have mapped (console and xenstore ring). They are refused, as is a frame that Xen
  *       does not let us map.  Data and stack of the image are written while C code runs, so switch.S moves them.
  *   I3  a moved table is complete before Xen is asked to take it: its copy is made through the window, the entry that leads to it
@@ -12,7 +12,8 @@
  * Lock order: none (one vCPU; the callers have stopped everybody else).
  * Why: Xen's type counts see to it that no table is ever both: it refuses the exchange where something still maps the new frame
  *   writable, and then everything is as it was.
- * Cost: a page is four hypercalls and a copy, a table five; a root is pinned anew, which validates all below it.
+ * Cost: 64 ordinary pages are three hypercalls (map the windows; direct map, M2P and windows; flush) and their copies, any other page four, a table
+ *   five; a root is pinned anew, which validates all below it.
  */
 #include "kernel.h"
 #include "frameshift/assert.h"
@@ -57,23 +58,46 @@ static bool copy_page(const struct arch_frame_move *m, bool verify, bool *right)
     return true;
 }
 
+/* A page of the image, of the p2m: by itself. */
+static bool move_one(const struct arch_frame_move *m, bool verify)
+{
+    bool right = true;
+
+    if (memory_is_live(m->pfn.n)) {
+        return memory_switch_live(m->pfn.n, m->to.n) == 0;
+    }
+    return (!m->copy || copy_page(m, verify, &right)) && right && memory_switch(m->pfn.n, m->to.n) == 0;
+}
+
 size_t arch_frames_move(struct arch_frame_move *list, size_t count, bool verify, uint64_t *verified)
 {
-    size_t done = 0;
+    struct arch_frame_move plain[ARCH_MOVES_MAX];
+    uint8_t of[ARCH_MOVES_MAX];
+    bool right[ARCH_MOVES_MAX];
+    size_t n = 0, done = 0;
 
     ASSERT_CMP(count, <=, ARCH_MOVES_MAX);
     for (size_t i = 0; i < count; i++) {
         struct arch_frame_move m = list[i];         /* the list may be in the page that moves */
-        bool right = true;
+        bool may = may_move(&m);
 
-        if (memory_is_live(m.pfn.n)) {
-            m.done = may_move(&m) && memory_switch_live(m.pfn.n, m.to.n) == 0;
+        if (may && memory_is_plain(m.pfn.n)) {
+            of[n] = (uint8_t)i;
+            plain[n++] = m;
         } else {
-            m.done = may_move(&m) && (!m.copy || copy_page(&m, verify, &right)) && right && memory_switch(m.pfn.n, m.to.n) == 0;
+            list[i].done = may && move_one(&m, verify);
         }
-        *verified += m.done && m.copy && verify;
-        done += m.done;
-        list[i].done = m.done;
+    }
+    if (n > 0) {
+        memory_copy_many(plain, n, verify, right);  /* I1: the stack is a live page, never one of these */
+        memory_switch_many(plain, n, right);
+    }
+    for (size_t i = 0; i < n; i++) {
+        list[of[i]].done = right[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        *verified += list[i].done && list[i].copy && verify;
+        done += list[i].done;
     }
     return done;
 }
