@@ -200,9 +200,13 @@ static uint32_t bulk_cut(struct block_edit *e, struct page *p, unsigned have, un
     return got;
 }
 
+/* So many of n need not be there, if a larger unit would be cut for them: one of the size of a batch serves the next call as a whole, but
+ * once it is cut for one page every later call finds its rest in six sizes. Not for kernel types: where their pages lie counts more. */
+static inline uint32_t bulk_spared(enum migratetype type, uint32_t n) { return type == MIGRATE_MOVABLE ? n / 8 : 0; }
+
 /* Take units out of one block, smallest free unit first. */
 static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type, uint32_t n,
-                                struct page **out)
+                                uint32_t spared, struct page **out)
 {
     struct block_edit e = block_edit_begin(mm, z, block);
     struct page *first = mm_block_page(mm, block);
@@ -211,6 +215,9 @@ static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, u
     while (got < n && e.mask >> order != 0) {
         unsigned have = fs_ctz64(e.mask >> order << order);
 
+        if (have > order && got > 0 && n - got <= spared) {
+            break;
+        }
         got += have == order ? bulk_exact(&e, first, order, type, n - got, out + got)
                              : bulk_cut(&e, pageblock_first(mm, block, have), have, order, type, n - got, out + got);
     }
@@ -221,10 +228,10 @@ static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, u
 
 uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out)
 {
-    uint32_t got = 0;
+    uint32_t got = 0, spared = bulk_spared(type, n);
 
     ASSERT_CMP(order, <, PCP_ORDERS);
-    while (got < n) {
+    while (got < n && (got == 0 || n - got > spared)) {
         uint32_t at = partial_block(mm, z, order, type);
 
         if (at == BLOCKMAP_NONE) {
@@ -237,8 +244,26 @@ uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum mi
             out[got++] = p;
             continue;
         }
-        got += bulk_from_block(mm, z, position_block(z, at), order, type, n - got, out + got);
+        got += bulk_from_block(mm, z, position_block(z, at), order, type, n - got, spared, out + got);
     }
+    return got;
+}
+
+uint32_t buddy_alloc_whole_bulk(struct mm *mm, struct zone *z, uint32_t n, struct page **out)
+{
+    const struct blockmap *whole = &z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
+    uint32_t got = 0;
+
+    while (got < n) {
+        uint32_t at = mm->movable_low ? blockmap_first(whole, 0) : blockmap_last(whole, UINT32_MAX);
+
+        if (at == BLOCKMAP_NONE) {
+            break;
+        }
+        pageblock_turn_whole(mm, z, position_block(z, at), false);
+        hand_out(mm_block_page(mm, position_block(z, at)), PAGEBLOCK_ORDER, MIGRATE_MOVABLE, &out[got++]);
+    }
+    zone_count(z, ZC_alloc, got);
     return got;
 }
 
@@ -320,18 +345,82 @@ static void end_free(struct mm *mm, struct block_edit *e)
     }
 }
 
+static inline void unit_freed(struct page *p)
+{
+    ASSERT_CMP(atomic_load_explicit(&p->refs, memory_order_relaxed), ==, 0);
+    page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+}
+
+/* A page that fills a word of the map. */
+FS_NOINLINE static void free_word_full(struct mm *mm, struct zone *z, const struct page *p)
+{
+    struct block_edit e = block_edit_begin(mm, z, page_block(p));
+
+    block_edit_free(&e, page_block_index(p), 0);
+    end_free(mm, &e);
+}
+
+/* The next pages of one block; how many. */
+static inline uint32_t free_pages_of_block(struct mm *mm, struct zone *z, struct pageblock *pb, struct page *const *pages, uint32_t n, struct free_sum *sum)
+{
+    uint32_t block = page_block(pages[0]), i = 0;
+    struct free_map *map = mm_block_free_map(mm, block);
+
+    do {
+        struct page *p = pages[i];
+
+        unit_freed(p);
+        if (fs_unlikely(!pageblock_free_page(pb, map, page_block_index(p), sum))) {
+            pageblock_end_pages(z, pb, block);
+            if (pb->free_pages == PAGEBLOCK_PAGES - 1) {
+                free_sum_add(z, pageblock_type(mm, block), sum);        /* the counts are true when a block changes hands */
+            }
+            free_word_full(mm, z, p);
+            return i + 1;
+        }
+        i++;
+    } while (i < n && page_block(pages[i]) == block);
+    pageblock_end_pages(z, pb, block);
+    return i;
+}
+
+static void free_single_pages(struct mm *mm, struct zone *z, struct page *const *pages, uint32_t n)
+{
+    struct free_sum sum = { .pages = 0 };
+    enum migratetype sum_of = MIGRATE_MOVABLE;
+
+    for (uint32_t i = 0; i < n;) {
+        struct pageblock *pb = mm_block(mm, page_block(pages[i]));
+        enum migratetype type = (enum migratetype)atomic_load_explicit(&pb->type, memory_order_relaxed);
+
+        if (fs_unlikely(type != sum_of)) {
+            free_sum_add(z, sum_of, &sum);
+            sum_of = type;
+        }
+        i += free_pages_of_block(mm, z, pb, pages + i, n - i, &sum);
+    }
+    free_sum_add(z, sum_of, &sum);
+}
+
 static void free_units(struct mm *mm, struct zone *z, struct page *const *units, uint32_t n, unsigned order)
 {
     uint32_t i = 0;
 
+    if (order == 0) {
+        free_single_pages(mm, z, units, n);
+        return;
+    }
+    for (; order == PAGEBLOCK_ORDER && i < n && pageblock_type(mm, page_block(units[i])) == MIGRATE_MOVABLE; i++) {
+        unit_freed(units[i]);
+        pageblock_turn_whole(mm, z, page_block(units[i]), true);
+    }
     while (i < n) {
         struct block_edit e = block_edit_begin(mm, z, page_block(units[i]));
 
         do {
             struct page *p = units[i++];
 
-            ASSERT_CMP(atomic_load_explicit(&p->refs, memory_order_relaxed), ==, 0);
-            page_set_word(p, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+            unit_freed(p);
             block_edit_free(&e, page_block_index(p), order);
         } while (i < n && page_block(units[i]) == e.block);
         end_free(mm, &e);

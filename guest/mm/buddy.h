@@ -16,6 +16,9 @@ struct page *buddy_alloc(struct mm *mm, struct zone *z, unsigned order, enum mig
 /* Up to n units at once, as PAGE_PCP, each as buddy_alloc() would choose it; returns how many. pre: order < PCP_ORDERS */
 uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out);
 
+/* Up to n whole blocks for movable pages at once, as PAGE_PCP, each as buddy_alloc() would choose it; returns how many. */
+uint32_t buddy_alloc_whole_bulk(struct mm *mm, struct zone *z, uint32_t n, struct page **out);
+
 /* Which foreign blocks a request may take from, in this order. */
 #define FALLBACK_KERNEL  0x1u       /* one kernel type from another */
 #define FALLBACK_TENANT  0x2u       /* movable from kernel blocks */

@@ -246,7 +246,7 @@ static struct lent lent_contents(const struct mm *mm, uint32_t block)
     const struct page *first = mm_block_page(mm, block);
 
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
-        if (page_state(first + i) != PAGE_USED) {
+        if (!state_in_use(page_state(first + i))) {
             continue;
         }
         if (page_type(first + i) == MIGRATE_MOVABLE) {

@@ -229,7 +229,7 @@ static bool one_unit(const struct mm *mm, uint32_t block)
 {
     const struct page *first = mm_block_page(mm, block);
 
-    return page_state(first) == PAGE_NONE || (page_state(first) == PAGE_USED && page_order(first) >= PAGEBLOCK_ORDER);
+    return page_state(first) == PAGE_NONE || (state_in_use(page_state(first)) && page_order(first) >= PAGEBLOCK_ORDER);
 }
 
 /* The place of a block in the ranking by fullness; full blocks are worth emptying only into kernel blocks. */

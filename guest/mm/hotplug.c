@@ -171,7 +171,7 @@ static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplu
     spin_unlock(&z->lock);
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
         uint32_t w = page_word(mm_block_page(mm, block) + i);
-        bool held = word_state(w) == PAGE_USED || word_state(w) == PAGE_RESERVED;
+        bool held = state_in_use(word_state(w)) || word_state(w) == PAGE_RESERVED;
         uint32_t pages = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
 
         report->residual_pages += held ? pages : 0;

@@ -24,6 +24,7 @@ bool page_may_move(const struct page *p)
     switch (word_state(w)) {
     case PAGE_RESERVED:
     case PAGE_HOLE:
+    case PAGE_FROZEN:
         return false;
     case PAGE_USED:
         return word_type(w) == MIGRATE_MOVABLE && (word_flags(w) & (PG_PINNED | PG_DMA)) == 0;
@@ -40,7 +41,7 @@ struct page *block_immovable_page(const struct mm *mm, uint32_t block)
     if (block % 2 != 0 && page_state(first) == PAGE_NONE) {
         struct page *head = mm_pfn_valid(mm, block_pfn(block - 1)) ? mm_block_page(mm, block - 1) : NULL;
 
-        if (head != NULL && page_state(head) == PAGE_USED && page_order(head) == MAX_ORDER) {
+        if (head != NULL && state_in_use(page_state(head)) && page_order(head) == MAX_ORDER) {
             return page_may_move(head) ? NULL : head;
         }
     }

@@ -77,7 +77,7 @@ static uint32_t count_unit(struct walk *w, struct block_count *c, const struct p
     uint32_t i = page_block_index(p), pages;
     bool single = s == PAGE_RESERVED || s == PAGE_HOLE;
 
-    if (order > (s == PAGE_USED ? MAX_ORDER : single ? 0 : PAGEBLOCK_ORDER) || (p->pfn & ((1ull << order) - 1)) != 0) {
+    if (order > (state_in_use(s) ? MAX_ORDER : single ? 0 : PAGEBLOCK_ORDER) || (p->pfn & ((1ull << order) - 1)) != 0) {
         fault(w, MM_FAULT_ALIGN, p->pfn, order, 0);
         return 1;
     }
@@ -137,7 +137,7 @@ static void count_pages(struct walk *w, struct block_count *c, uint32_t block)
         expect(w, MM_FAULT_PFN, block_pfn(block).n + k, first[k].pfn, block_pfn(block).n + k);
     }
     if (block % 2 != 0 && page_state(first) == PAGE_NONE && mm_pfn_valid(w->mm, block_pfn(block - 1))
-        && page_state(mm_block_page(w->mm, block - 1)) == PAGE_USED
+        && state_in_use(page_state(mm_block_page(w->mm, block - 1)))
         && page_order(mm_block_page(w->mm, block - 1)) == MAX_ORDER) {
         check_tails(w, first - 1, PAGEBLOCK_PAGES + 1);         /* the second half of a unit of MAX_ORDER */
         return;
@@ -218,6 +218,27 @@ static void check_pcp_list(struct walk *w, const struct pcp_list *l, unsigned or
     }
 }
 
+/* Each is frozen still, of an order that has lists, and there once. */
+static void check_ring(struct walk *w, const struct free_ring *r)
+{
+    uint32_t n = atomic_load_explicit(&r->count, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < n && i < FREE_RING; i++) {
+        pfn_t pfn = pfn_make(r->pfns[i]);
+        bool wrong = !mm_pfn_valid(w->mm, pfn) || page_state(mm_page(w->mm, pfn)) != PAGE_FROZEN || page_order(mm_page(w->mm, pfn)) >= PCP_ORDERS;
+
+        for (uint32_t k = 0; k < i; k++) {
+            wrong |= r->pfns[k] == r->pfns[i];
+        }
+        if (wrong) {
+            fault(w, MM_FAULT_RING_MEMBER, pfn.n, i, n);
+        }
+    }
+    if (n >= FREE_RING) {
+        fault(w, MM_FAULT_RING_MEMBER, FS_FRAME_NONE, n, FREE_RING);
+    }
+}
+
 static void check_zone(struct walk *w, const struct zone *z)
 {
     uint64_t listed = 0;
@@ -286,8 +307,13 @@ static void check_memmaps(struct walk *w)
 uint64_t mm_fsck(const struct mm *mm, mm_fault_fn report, void *ctx)
 {
     struct walk maps = { .mm = mm, .report = report, .ctx = ctx };
-    uint64_t faults = 0;
+    struct walk rings = { .mm = mm, .report = report, .ctx = ctx };
+    uint64_t faults;
 
+    for (unsigned cpu = 0; cpu < mm->cpus; cpu++) {
+        check_ring(&rings, &mm->rings[cpu]);
+    }
+    faults = rings.faults;
     for (uint32_t i = 0; i < mm->zone_count; i++) {
         const struct zone *z = &mm->zones[i];
         struct walk w = { .mm = mm, .report = report, .ctx = ctx };

@@ -37,6 +37,7 @@
     X(PCP_TYPE,    "a per-CPU page waits on the list of another type")              \
     X(MEMMAP,      "struct pages lie in a page that somebody else may have")        \
     X(MEMMAP_COUNT,"a node's count of pages with struct pages is wrong")            \
+    X(RING_MEMBER, "a CPU's ring holds a page twice, or one that is not frozen")    \
     X(WATERMARK,   "watermarks are not in order")
 
 enum mm_fault {

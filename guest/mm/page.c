@@ -5,7 +5,7 @@
  * Invariants:
  *   I1  only the head of a unit has a state other than PAGE_NONE; reserved pages and
  *       holes are units of order 0; a page that its block's free map has is PAGE_NONE.
- *   I2  refs is 0 exactly while the page is free (in the free map, or PAGE_PCP), a hole or not a head.
+ *   I2  refs is 0 exactly while the page is free (in the free map, or PAGE_PCP), frozen, a hole or not a head.
  * Lock order: the count is atomic; the page lock comes after mm_struct.mmap_lock and before every other.
  * Why: a scanner meets pages that are being freed on another CPU.  A count that only
  *   rises from a value above zero makes "it is still allocated" and "I hold it" one step.
@@ -39,7 +39,7 @@ bool page_try_get(struct page *p)
 const char *page_state_name(enum page_state s)
 {
     static const char *const names[PAGE_STATES] = {
-        "none", "pcp", "used", "reserved", "hole",
+        "none", "pcp", "used", "reserved", "hole", "frozen",
     };
     return (unsigned)s < PAGE_STATES ? names[s] : "bad";
 }

@@ -27,6 +27,7 @@ enum page_state {
     PAGE_USED,                                  /* allocated */
     PAGE_RESERVED,                              /* boot memory; every page is its own unit */
     PAGE_HOLE,                                  /* not RAM, or offline; every page is its own unit */
+    PAGE_FROZEN,                                /* allocated, with refs 0: its owner is alone, nobody can take a reference */
     PAGE_STATES
 };
 
@@ -100,6 +101,8 @@ static inline enum page_state word_state(uint32_t w) { return (enum page_state)(
 static inline unsigned word_order(uint32_t w) { return (w >> 4) & 15u; }
 static inline enum migratetype word_type(uint32_t w) { return (enum migratetype)((w >> 8) & 7u); }
 static inline uint32_t word_flags(uint32_t w) { return w >> 12; }
+
+static inline bool state_in_use(enum page_state s) { return s == PAGE_USED || s == PAGE_FROZEN; }
 
 static inline enum page_state page_state(const struct page *p) { return word_state(page_word(p)); }
 static inline unsigned page_order(const struct page *p) { return word_order(page_word(p)); }

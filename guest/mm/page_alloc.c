@@ -3,11 +3,11 @@
  *
  * Owns: the order in which a request's possibilities are tried; the high-atomic reserve.
  * Invariants:
- *   I1  a unit that leaves here is PAGE_USED with its order and the caller's type, refs 1.
+ *   I1  a unit that leaves here is PAGE_USED with its order and the caller's type, refs 1; or PAGE_FROZEN, refs 0.
  *   I2  blocks of MIGRATE_HIGHATOMIC cover at most 1% of the zone (one block in a small zone).
  *   I3  no lock is held while a hook runs or a page is cleared.
  *   I4  every step of a request takes from the zones of its list alone, so a node mask holds in the slow path, in reclaim and in fallbacks too.
- * Lock order: per-CPU list lock, then zone lock.
+ * Lock order: ring lock, per-CPU list lock, zone lock (pcp.c).
  * Why: a kernel page in a block of movable pages keeps that block from ever being whole again, so
  *   it is the last thing tried: before it come a whole free block, clearing one by migration,
  *   the other kernel type and the reserve.  A movable page in a kernel block can be moved out
@@ -48,6 +48,7 @@ struct request {
     unsigned order;
     enum migratetype type;
     enum zone_kind class;
+    enum page_state state;              /* PAGE_USED, or PAGE_FROZEN */
     uint32_t node;
     const uint8_t *zonelist;
 };
@@ -266,11 +267,13 @@ FS_NOINLINE static void clear_pages(const struct page *p, unsigned order)
 }
 
 /* A unit that was free becomes the caller's (I1). */
-static inline struct page *hand_over(struct page *p, enum migratetype type, gfp_t gfp, unsigned order)
+static inline struct page *hand_over(struct page *p, enum page_state state, enum migratetype type, gfp_t gfp, unsigned order)
 {
-    page_set_word(p, PAGE_WORD(PAGE_USED, order, type, gfp & __GFP_COMP ? PG_COMP : 0));
+    page_set_word(p, PAGE_WORD(state, order, type, gfp & __GFP_COMP ? PG_COMP : 0));
     p->mapping = NULL;                          /* whoever finds it by frame sees that nobody's mapping has it yet */
-    atomic_store_explicit(&p->refs, 1, memory_order_release);
+    if (state == PAGE_USED) {
+        atomic_store_explicit(&p->refs, 1, memory_order_release);
+    }
     if (fs_unlikely(gfp & __GFP_ZERO)) {
         clear_pages(p, order);
     }
@@ -280,7 +283,7 @@ static inline struct page *hand_over(struct page *p, enum migratetype type, gfp_
 struct page *alloc_captured(struct page *captured, gfp_t gfp)
 {
     ASSERT_CMP(page_state(captured), ==, PAGE_PCP);
-    return hand_over(captured, gfp_migratetype(gfp), gfp, page_order(captured));
+    return hand_over(captured, PAGE_USED, gfp_migratetype(gfp), gfp, page_order(captured));
 }
 
 /* pre: r has node and zonelist */
@@ -291,26 +294,26 @@ FS_NOINLINE static struct page *alloc_request(struct mm *mm, const struct reques
     if (fs_unlikely(p == NULL)) {
         p = alloc_slow(mm, r);
     }
-    return p != NULL ? hand_over(p, r->type, r->gfp, r->order) : NULL;
+    return p != NULL ? hand_over(p, r->state, r->type, r->gfp, r->order) : NULL;
 }
 
-static inline struct request request_make(const struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+static inline struct request request_make(const struct mm *mm, uint32_t node, gfp_t gfp, unsigned order, enum page_state state)
 {
     ASSERT_CMP(order, <=, MAX_ORDER);
     ASSERT_CMP(node, <, mm->node_count);
     ASSERT((gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE)) != (__GFP_MOVABLE | __GFP_RECLAIMABLE));
-    return (struct request){ .gfp = gfp, .order = order, .type = gfp_migratetype(gfp), .class = gfp_zone_class(gfp), .node = node,
-                             .zonelist = mm->zonelist[node][gfp_zone_class(gfp)] };
+    return (struct request){ .gfp = gfp, .order = order, .type = gfp_migratetype(gfp), .class = gfp_zone_class(gfp), .state = state,
+                             .node = node, .zonelist = mm->zonelist[node][gfp_zone_class(gfp)] };
 }
 
-FS_NOINLINE static struct page *alloc_from_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+FS_NOINLINE static struct page *alloc_from_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order, enum page_state state)
 {
-    struct request r = request_make(mm, node, gfp, order);
+    struct request r = request_make(mm, node, gfp, order, state);
 
     return alloc_request(mm, &r);
 }
 
-struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+static inline struct page *alloc_unit(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order, enum page_state state)
 {
     enum migratetype type = gfp_migratetype(gfp);
     uint8_t first = node < MM_NODES_MAX ? mm->zonelist[node][gfp_zone_class(gfp)][0] : 0xff;
@@ -320,15 +323,20 @@ struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned 
         struct page *p = pcp_pop(mm, &mm->zones[first], order, type);
 
         if (fs_likely(p != NULL)) {
-            return hand_over(p, type, gfp, order);
+            return hand_over(p, state, type, gfp, order);
         }
     }
-    return alloc_from_node(mm, node, gfp, order);
+    return alloc_from_node(mm, node, gfp, order, state);
+}
+
+struct page *alloc_pages_node(struct mm *mm, uint32_t node, gfp_t gfp, unsigned order)
+{
+    return alloc_unit(mm, node, gfp, order, PAGE_USED);
 }
 
 struct page *alloc_pages_nodemask(struct mm *mm, uint32_t node, nodemask_t nodes, gfp_t gfp, unsigned order)
 {
-    struct request r = request_make(mm, node, gfp & ~__GFP_THISNODE, order);
+    struct request r = request_make(mm, node, gfp & ~__GFP_THISNODE, order, PAGE_USED);
     uint8_t list[MM_ZONES_MAX];                 /* the node's, without what the mask leaves out (I4) */
     unsigned n = 0;
 
@@ -354,6 +362,11 @@ uint32_t mm_local_node(const struct mm *mm)
 struct page *alloc_pages(struct mm *mm, gfp_t gfp, unsigned order)
 {
     return alloc_pages_node(mm, mm_local_node(mm), gfp, order);
+}
+
+struct page *alloc_frozen_pages(struct mm *mm, gfp_t gfp, unsigned order)
+{
+    return alloc_unit(mm, mm_local_node(mm), gfp, order, PAGE_FROZEN);
 }
 
 /* Drop a reference; true if it was the last one and the unit, whose word is *w, is to be freed. */
@@ -390,6 +403,30 @@ void page_put(struct mm *mm, struct page *p)
         pcp_free(mm, z, p, word_order(w));
     } else {
         free_to_zone(mm, z, p, word_order(w));
+    }
+}
+
+/* An order above those of the ring: its struct page is looked at now. */
+FS_NOINLINE static void free_frozen_now(struct mm *mm, struct page *p, unsigned order)
+{
+    struct zone *z = mm_block_zone(mm, page_block(p));
+    uint32_t w = page_word(p);
+
+    ASSERT_CMP(word_state(w), ==, PAGE_FROZEN);
+    ASSERT_CMP(word_order(w), ==, order);
+    if (pcp_serves(order, word_type(w))) {
+        pcp_free(mm, z, p, order);
+    } else {
+        free_to_zone(mm, z, p, order);
+    }
+}
+
+void free_frozen_pages(struct mm *mm, pfn_t pfn, unsigned order)
+{
+    if (fs_likely(order < PCP_ORDERS)) {
+        pcp_free_frozen(mm, pfn);
+    } else {
+        free_frozen_now(mm, mm_page(mm, pfn), order);
     }
 }
 

@@ -27,6 +27,12 @@ void page_put(struct mm *mm, struct page *p);
 /* The same for n units, each of whose lines is fetched while those before it are put: where pages are let go together and
  * in no order, as when a process ends, most of the time would be waiting for them. */
 void page_put_many(struct mm *mm, struct page *const *pages, uint32_t n);
+/* Frozen: for an owner who is alone and stays so. No reference can be taken (page_try_get() says no), so nobody moves the pages but by
+ * their frames, and to free them needs no count: who frees does not wait for the struct page. As alloc_pages() and its last page_put(),
+ * but pfn and order are the owner's to remember. A unit that is freed twice, or is not frozen, is noticed, but for orders below 4 up to
+ * FREE_RING calls later. Flags of PG_RELEASE are not for frozen pages. */
+struct page *alloc_frozen_pages(struct mm *mm, gfp_t gfp, unsigned order);
+void free_frozen_pages(struct mm *mm, pfn_t pfn, unsigned order);
 /* Cut a used unit into units of order, each with a reference of the owner's. pre: not PG_COMP, order < its order; the
  * owner keeps migrate_ops.move() off the unit meanwhile (it looks at the order again). */
 void page_split(struct page *p, unsigned order);

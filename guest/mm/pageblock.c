@@ -67,22 +67,71 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
     pb->flags &= (uint8_t)~PB_CLAIMED;
 }
 
-void block_edit_end(struct block_edit *e)
-{
-    uint32_t changed = e->mask ^ e->pb->order_mask;
+#define LANE(o) (1ull << (16 * (o) % 64))
+#define LANES_03 (LANE(0) + LANE(1) + LANE(2) + LANE(3))
 
-    for (; changed != 0; changed &= changed - 1) {
+const struct unit_lanes merge_lanes[6] = {
+    { { LANE(0), 0 } },
+    { { LANE(1) - LANE(0), 0 } },
+    { { LANE(2) - LANE(1) - LANE(0), 0 } },
+    { { LANE(3) - LANE(2) - LANE(1) - LANE(0), 0 } },
+    { { 0 - LANES_03, LANE(4) } },
+    { { 0 - LANES_03, LANE(5) - LANE(4) } },
+};
+
+void free_sum_add(struct zone *z, enum migratetype type, struct free_sum *sum)
+{
+    for (unsigned o = 0; o < FS_ARRAY_SIZE(merge_lanes); o++) {
+        uint64_t *lanes = &sum->units.of[o / 4];
+        int16_t n = (int16_t)*lanes;
+
+        z->free_units[o][type] += (uint64_t)(int64_t)n;
+        *lanes = (*lanes - (uint64_t)(int64_t)n) >> 16;     /* what is above takes back what n borrowed from it */
+    }
+    zone_count_free(z, type, sum->pages);
+    *sum = (struct free_sum){ .pages = 0 };
+}
+
+void pageblock_set_mask(struct zone *z, struct pageblock *pb, uint32_t block, uint32_t mask)
+{
+    enum migratetype type = (enum migratetype)atomic_load_explicit(&pb->type, memory_order_relaxed);
+
+    for (uint32_t changed = mask ^ pb->order_mask; changed != 0; changed &= changed - 1) {
         unsigned o = fs_ctz64(changed);
 
-        if (e->mask & (1u << o)) {
-            blockmap_set(&e->z->area[o][e->type], block_position(e->z, e->block));
+        if (mask & (1u << o)) {
+            blockmap_set(&z->area[o][type], block_position(z, block));
         } else {
-            blockmap_clear(&e->z->area[o][e->type], block_position(e->z, e->block));
+            blockmap_clear(&z->area[o][type], block_position(z, block));
         }
     }
-    e->pb->order_mask = (uint16_t)e->mask;
+    pb->order_mask = (uint16_t)mask;
+}
+
+void block_edit_end(struct block_edit *e)
+{
+    pageblock_set_mask(e->z, e->pb, e->block, e->mask);
     e->pb->free_pages = (uint16_t)(e->pb->free_pages + e->pages);
     zone_count_free(e->z, e->type, e->pages);
+}
+
+void pageblock_turn_whole(struct mm *mm, struct zone *z, uint32_t block, bool is_free)
+{
+    struct pageblock *pb = mm_block(mm, block);
+    struct free_map *map = mm_block_free_map(mm, block);
+    struct blockmap *area = &z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
+
+    ASSERT_CMP(pb->free_pages, ==, is_free ? 0 : PAGEBLOCK_PAGES);
+    free_map_turn(map, 0, PAGEBLOCK_ORDER, is_free);
+    pb->free_pages = is_free ? PAGEBLOCK_PAGES : 0;
+    pb->order_mask = (uint16_t)(is_free ? 1u << PAGEBLOCK_ORDER : 0);
+    if (is_free) {
+        blockmap_set(area, block_position(z, block));
+    } else {
+        blockmap_clear(area, block_position(z, block));
+    }
+    z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE] += is_free ? 1 : UINT64_MAX;
+    zone_count_free(z, MIGRATE_MOVABLE, is_free ? (int64_t)PAGEBLOCK_PAGES : -(int64_t)PAGEBLOCK_PAGES);
 }
 
 void pageblock_unlink(struct mm *mm, struct zone *z, struct page *p, unsigned order)

@@ -116,6 +116,65 @@ static inline void block_edit_free(struct block_edit *e, uint32_t i, unsigned or
     }
     block_edit_units(e, order, 1);
 }
+/* The order of the free unit that page i lies in, as far as its word tells: at most 6. pre: i's bit is set */
+static inline unsigned word_unit_order(uint64_t bits, uint32_t i)
+{
+    uint64_t r1 = bits & bits >> 1, r2 = r1 & r1 >> 2, r3 = r2 & r2 >> 4, r4 = r3 & r3 >> 8, r5 = r4 & r4 >> 16;
+
+    return (unsigned)((r1 >> (i & 62u) & 1) + (r2 >> (i & 60u) & 1) + (r3 >> (i & 56u) & 1) + (r4 >> (i & 48u) & 1) + (r5 >> (i & 32u) & 1)
+                      + (bits == ~0ull));
+}
+
+/* What a page that becomes free and merges to a unit of some order < 6 adds to the counts of units of orders 0 to 3 and 4 to 7: one more
+ * of that order, one less of each below. 16 bits each; a borrow goes into the next one, but not out of the sum with counts that are true. */
+struct unit_lanes { uint64_t of[2]; };
+extern const struct unit_lanes merge_lanes[6];
+
+/* Which of four counts below 2^15 are not zero, a bit each. */
+static inline uint32_t lanes_any(uint64_t lanes)
+{
+    return (uint32_t)(((lanes + 0x7fff7fff7fff7fffull) >> 15 & 0x0001000100010001ull) * 0x0001000200040008ull >> 48) & 15u;
+}
+
+/* The orders that a block has units of, and its bits in the zone's areas. */
+void pageblock_set_mask(struct zone *z, struct pageblock *pb, uint32_t block, uint32_t mask);
+/* What pages that are freed together add to the zone's counts of one type. */
+struct free_sum {
+    struct unit_lanes units;
+    uint32_t pages;
+};
+/* A page becomes free and merges with its buddies, with no branch on how far: pages that come back in no order would mispredict it each
+ * time. The zone's counts go to *sum; order_mask and the area bits must be made true by pageblock_end_pages().
+ * False, and nothing is done: it fills its word, and the words beside it count. pre: as block_edit_free() */
+static inline bool pageblock_free_page(struct pageblock *pb, struct free_map *map, uint32_t i, struct free_sum *sum)
+{
+    uint64_t bits = free_map_word(map, i / 64), bit = 1ull << (i % 64);
+    unsigned order = word_unit_order(bits | bit, i);
+
+    ASSERT_CMP(bits & bit, ==, 0);
+    if (fs_unlikely(order == 6)) {
+        return false;
+    }
+    atomic_store_explicit(&map->word[i / 64], bits | bit, memory_order_relaxed);
+    for (unsigned k = 0; k < 2; k++) {
+        pb->lanes[k] += merge_lanes[order].of[k];
+        sum->units.of[k] += merge_lanes[order].of[k];
+    }
+    pb->free_pages++;
+    sum->pages++;
+    return true;
+}
+static inline void pageblock_end_pages(struct zone *z, struct pageblock *pb, uint32_t block)
+{
+    uint32_t mask = (pb->order_mask & ~0xffu) | lanes_any(pb->lanes[0]) | lanes_any(pb->lanes[1]) << 4;
+
+    if (fs_unlikely(mask != pb->order_mask)) {
+        pageblock_set_mask(z, pb, block, mask);
+    }
+}
+/* Count *sum, of at most 2^14 pages, in the zone, and begin anew. */
+void free_sum_add(struct zone *z, enum migratetype type, struct free_sum *sum);
+
 /* The first 2^order pages of the free unit at i, of order have, are not free any more; the rest is. */
 static inline void block_edit_take(struct block_edit *e, uint32_t i, unsigned have, unsigned order)
 {
@@ -130,6 +189,8 @@ static inline void block_edit_take(struct block_edit *e, uint32_t i, unsigned ha
 /* Make order_mask, area bits and counts true. A block that became free as a whole keeps its type. */
 void block_edit_end(struct block_edit *e);
 
+/* A block of movable type becomes free as a whole, or stops being so. pre: all of it was the other */
+void pageblock_turn_whole(struct mm *mm, struct zone *z, uint32_t block, bool is_free);
 /* Take a whole free unit. */
 void pageblock_unlink(struct mm *mm, struct zone *z, struct page *p, unsigned order);
 /* The head of a free unit of exactly order in the block: the highest (on the six traces fewer pages then move than with the

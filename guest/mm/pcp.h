@@ -32,6 +32,17 @@ static inline uint32_t pcp_scaled(uint32_t n, unsigned order, enum migratetype t
     return n > 0 ? n : 1;
 }
 
+/* What a list is refilled with and gives back at once, and how many units it holds at most. Where a batch is 32 pages there is so much memory
+ * that twice the blocks may wait. */
+static inline uint32_t pcp_batch(const struct mm *mm, unsigned order, enum migratetype type)
+{
+    return pcp_scaled(mm->pcp_batch, order, type, mm->pcp_batch < 32 ? PCP_BLOCKS_BATCH : 2 * PCP_BLOCKS_BATCH);
+}
+static inline uint32_t pcp_high(const struct mm *mm, unsigned order, enum migratetype type)
+{
+    return pcp_scaled(mm->pcp_high, order, type, mm->pcp_batch < 32 ? PCP_BLOCKS_HIGH : 2 * PCP_BLOCKS_HIGH);
+}
+
 /* A unit that waits on this CPU, PAGE_PCP still; NULL: none does. pre: pcp_serves(order, type), no lock held */
 static inline struct page *pcp_pop(const struct mm *mm, const struct zone *z, unsigned order, enum migratetype type)
 {
@@ -52,9 +63,13 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
 /* pre: refs 0, pcp_serves(order, the type that it was allocated for), no lock held */
 void pcp_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
 void pcp_free_many(struct mm *mm, struct zone *z, struct page *const *pages, uint32_t n, unsigned order);
-/* Give all units of all CPUs back to the zone. */
+/* A frozen unit of order < PCP_ORDERS; it waits in this CPU's ring as PAGE_FROZEN before it gets to a list. pre: no lock held */
+void pcp_free_frozen(struct mm *mm, pfn_t pfn);
+/* What waits in this CPU's ring goes to the lists. pre: no lock held */
+void pcp_settle(struct mm *mm);
+/* Give all units of all CPUs, rings included, back to the zone. */
 void pcp_drain(struct mm *mm, struct zone *z);
-/* Pages on the zone's lists; exact only while nobody allocates. */
+/* Pages on the zone's lists and in rings; exact only while nobody allocates. */
 uint64_t pcp_pages(const struct mm *mm, const struct zone *z);
 
 #endif

@@ -49,6 +49,7 @@ static enum kind page_kind(const struct mm *mm, pfn_t pfn, struct page **head)
     case PAGE_PCP:      return KIND_CACHED_FREE;
     case PAGE_HOLE:     return KIND_NONE;
     case PAGE_RESERVED: return KIND_KERNEL;
+    case PAGE_FROZEN:   return word_flags(word) & PG_DMA ? KIND_DMA : word_flags(word) & PG_TABLE ? KIND_TABLE : KIND_KERNEL;
     default: break;
     }
     if (word_flags(word) & PG_DMA) {

@@ -174,7 +174,7 @@ static uint64_t count_used(struct mm *mm, uint32_t b, bool movable_too, uint64_t
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES && block_here(mm, b);) {
         const struct page *p = mm_block_page(mm, b) + i;
         uint32_t w = page_word(p), n = word_state(w) == PAGE_NONE ? 1 : 1u << word_order(w);
-        bool in_use = word_state(w) == PAGE_USED || word_state(w) == PAGE_RESERVED;
+        bool in_use = state_in_use(word_state(w)) || word_state(w) == PAGE_RESERVED;
 
         n = n > PAGEBLOCK_PAGES - i ? PAGEBLOCK_PAGES - i : n;
         if (in_use && (movable_too || !page_may_move(p))) {

@@ -250,7 +250,8 @@ mm_status_t mm_init(struct mm *mm, const struct mm_config *config)
         return status;
     }
     mm->zones = boot_alloc(c, sizeof(struct zone) * mm->node_count * ZONE_KINDS);
-    if (mm->zones == NULL) {
+    mm->rings = boot_alloc(c, sizeof(struct free_ring) * c->cpus);
+    if (mm->zones == NULL || mm->rings == NULL) {
         return MM_ENOMEM;
     }
     for (uint32_t n = 0; n < mm->node_count; n++) {

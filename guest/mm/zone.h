@@ -36,10 +36,15 @@ typedef uint32_t nodemask_t;                        /* bit n: node n */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */
 
 struct pageblock {                                  /* zone lock, but for what is said to be constant or atomic */
-    uint16_t units[PAGEBLOCK_ORDER];                /* free units of each order below the block's own */
-    uint16_t order_mask;                            /* bit o: a free unit of order o is here */
-    uint16_t free_pages;                            /* bits of the free map */
-    uint16_t reserved_pages;                        /* PAGE_RESERVED and PAGE_HOLE */
+    union {
+        struct {
+            uint16_t units[PAGEBLOCK_ORDER];        /* free units of each order below the block's own */
+            uint16_t order_mask;                    /* bit o: a free unit of order o is here */
+            uint16_t free_pages;                    /* bits of the free map */
+            uint16_t reserved_pages;                /* PAGE_RESERVED and PAGE_HOLE */
+        };
+        uint64_t lanes[3];                          /* the same, four at a time: block_edit_free_page() */
+    };
     _Atomic uint8_t type;                           /* enum migratetype; read without the lock */
     uint8_t saved_type;                             /* before MIGRATE_ISOLATE */
     uint8_t zone;                                   /* index in mm.zones; constant while online */
@@ -119,6 +124,13 @@ struct pcp {                                        /* one a CPU and zone */
     struct spinlock lock;
     struct pcp_list lists[PCP_LISTS][MIGRATE_PCP_TYPES];
 };
+#define FREE_RING 30u
+struct free_ring {                                  /* one a CPU: frozen units on their way to the lists of their zones (pcp.c) */
+    FS_ALIGNED(64) struct spinlock lock;
+    _Atomic uint8_t count;                          /* written under the lock */
+    uint32_t pfns[FREE_RING];
+};
+_Static_assert(sizeof(struct free_ring) == 128, "to free touches one line of its CPU's");
 static inline unsigned pcp_index(unsigned order) { return order < PCP_ORDERS ? order : PCP_ORDERS; }
 static inline unsigned pcp_list_order(unsigned index) { return index < PCP_ORDERS ? index : PAGEBLOCK_ORDER; }
 
@@ -229,6 +241,7 @@ struct mm {
     uint8_t cpu_node[ARCH_CPUS_MAX];
     unsigned cpus;
     uint32_t pcp_batch, pcp_high;                   /* of order 0; halved with each order */
+    struct free_ring *rings;                        /* [cpus] */
     _Atomic uint32_t claim_window;                  /* blocks behind the kernel's in which a whole one is kept ready; 0: none is */
     _Atomic enum claim_policy policy;
     bool movable_low;

@@ -13,6 +13,7 @@
 #define FS_UNUSED          __attribute__((unused))
 #define FS_COLD            __attribute__((cold))
 #define FS_NOINLINE        __attribute__((noinline))
+#define FS_ALWAYS_INLINE   __attribute__((always_inline))
 #define FS_ALIGNED(n)      __attribute__((aligned(n)))
 
 #define fs_likely(x)       __builtin_expect(!!(x), 1)

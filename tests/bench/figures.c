@@ -27,6 +27,7 @@ static void count_block(const struct mm *mm, uint32_t block, struct content *c)
 
         switch (page_state(p)) {
         case PAGE_USED:
+        case PAGE_FROZEN:
             c->type[page_type(p)] += pages;
             break;
         case PAGE_RESERVED:

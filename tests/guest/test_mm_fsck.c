@@ -214,10 +214,32 @@ static void plant_in_memmaps(void)
     PLANT(f.mm.memmap_pages[0], memmap_pages(&f.mm) + 1, MM_FAULT_MEMMAP_COUNT);
 }
 
+static void plant_in_ring(void)
+{
+    struct free_ring *r = &f.mm.rings[0];
+    struct page *p[3];
+
+    for (unsigned i = 0; i < 3; i++) {
+        p[i] = alloc_frozen_pages(&f.mm, GFP_KERNEL, i);
+        assert_non_null(p[i]);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        free_frozen_pages(&f.mm, page_pfn(p[i]), i);
+    }
+    check_mm(&f.mm, 0);
+    PLANT(r->pfns[1], r->pfns[0], MM_FAULT_RING_MEMBER);
+    PLANT(r->pfns[1], page_in_state(PAGE_USED, 0)->pfn, MM_FAULT_RING_MEMBER);
+    PLANT(r->pfns[1], f.mm.end_pfn, MM_FAULT_RING_MEMBER);
+    PLANT_WORD(mm_page(&f.mm, pfn_make(r->pfns[2])), PAGE_WORD(PAGE_NONE, 0, 0, 0), MM_FAULT_RING_MEMBER);
+    PLANT(r->count, FREE_RING, MM_FAULT_RING_MEMBER);
+    PLANT(mm_page(&f.mm, pfn_make(r->pfns[0]))->refs, 1, MM_FAULT_REFS);
+}
+
 static void test_every_fault(void **state)
 {
     (void)state;
     setup();
+    plant_in_ring();
     plant_in_pages();
     plant_in_blocks();
     plant_in_zone();

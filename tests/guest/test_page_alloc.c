@@ -1,8 +1,12 @@
 /* test_page_alloc.c - the allocator against a naive model, with mm_fsck() at each step. */
 #include "guest_fixture.h"
 #include "arch_hosted.h"
+#include "isolation.h"
 #include "pageblock.h"
 #include "pcp.h"
+#include <sys/wait.h>
+#include <signal.h>
+#include <unistd.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -12,7 +16,7 @@
 
 #define UNITS_MAX 6000
 
-struct unit { struct page *page; unsigned order; };
+struct unit { struct page *page; unsigned order; bool frozen; };
 struct run {
     struct fixture f;
     struct model model;
@@ -37,21 +41,32 @@ static unsigned random_order(struct rng *r)
 static void step_alloc(struct run *t)
 {
     unsigned order = random_order(&t->rng);
+    bool frozen = rng_below(&t->rng, 3) == 0;
     struct page *p;
 
     if (t->count == UNITS_MAX) {
         return;
     }
-    p = alloc_pages(&t->f.mm, random_gfp(&t->rng), order);
+    p = frozen ? alloc_frozen_pages(&t->f.mm, random_gfp(&t->rng), order) : alloc_pages(&t->f.mm, random_gfp(&t->rng), order);
     if (p == NULL) {
         /* Nothing may fail that the model can place: every list was drained by now. */
         assert_false(model_has_run(&t->model, order));
         return;
     }
-    assert_int_equal(page_state(p), PAGE_USED);
+    assert_int_equal(page_state(p), frozen ? PAGE_FROZEN : PAGE_USED);
+    assert_int_equal(page_refs(p), frozen ? 0 : 1);
     assert_int_equal(page_order(p), order);
     model_take(&t->model, p, order);
-    t->units[t->count++] = (struct unit){ p, order };
+    t->units[t->count++] = (struct unit){ p, order, frozen };
+}
+
+static void give_back(struct run *t, struct unit u)
+{
+    if (u.frozen) {
+        free_frozen_pages(&t->f.mm, page_pfn(u.page), u.order);
+    } else {
+        page_put(&t->f.mm, u.page);
+    }
 }
 
 static void step_free(struct run *t)
@@ -62,18 +77,18 @@ static void step_free(struct run *t)
         return;
     }
     i = rng_below(&t->rng, t->count);
-    if (t->units[i].order > 0 && rng_below(&t->rng, 4) == 0 && t->count + (1u << t->units[i].order) < UNITS_MAX) {
+    if (t->units[i].order > 0 && !t->units[i].frozen && rng_below(&t->rng, 4) == 0 && t->count + (1u << t->units[i].order) < UNITS_MAX) {
         struct unit u = t->units[i];
 
         page_split(u.page, 0);
         t->units[i].order = 0;
         for (uint32_t k = 1; k < 1u << u.order; k++) {
-            t->units[t->count++] = (struct unit){ u.page + k, 0 };
+            t->units[t->count++] = (struct unit){ u.page + k, 0, false };
         }
         return;
     }
     model_give(&t->model, t->units[i].page, t->units[i].order);
-    page_put(&t->f.mm, t->units[i].page);
+    give_back(t, t->units[i]);
     t->units[i] = t->units[--t->count];
 }
 
@@ -86,6 +101,9 @@ static void step_free_together(struct run *t)
     while (n < 1 + rng_below(&t->rng, 200) && t->count > 0) {
         size_t i = rng_below(&t->rng, t->count);
 
+        if (t->units[i].frozen) {
+            break;
+        }
         pages[n++] = t->units[i].page;
         if (rng_below(&t->rng, 8) == 0) {
             page_get(t->units[i].page);
@@ -132,7 +150,7 @@ static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsig
         }
     }
     while (t->count > 0) {
-        page_put(&t->f.mm, t->units[--t->count].page);
+        give_back(t, t->units[--t->count]);
     }
     mm_drain(&t->f.mm);
     check_mm(&t->f.mm, seed);
@@ -188,7 +206,7 @@ static void test_property_zones(void **state)
                 assert_true(z->kind <= gfp_zone_class(gfp));
                 assert_true(!(gfp & __GFP_THISNODE) || z->node == node);
                 model_take(&t->model, p, order);
-                t->units[t->count++] = (struct unit){ p, order };
+                t->units[t->count++] = (struct unit){ p, order, false };
             } else {
                 step_free(t);
             }
@@ -401,6 +419,152 @@ static void test_zeroing(void **state)
     fixture_free(&f);
 }
 
+/* ---- frozen units ---- */
+
+static uint64_t pages_free(const struct fixture *f)
+{
+    return mm_free_pages(&f->mm) + pcp_pages(&f->mm, f->mm.zones);
+}
+
+/* Nobody gets a reference, nobody moves it; given back, it is counted at once, waits as in use, and a drain of whichever CPU settles it. */
+static void test_frozen(void **state)
+{
+    struct mm_range ram = { pfn_make(0), pfn_make(8192), 0 };
+    struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 2 };
+    struct fixture f;
+    struct page *p[FREE_RING - 1];
+    uint64_t before;
+
+    (void)state;
+    fixture_init_config(&f, &config, 0);
+    before = pages_free(&f);
+    for (unsigned i = 0; i < FREE_RING - 1; i++) {
+        p[i] = alloc_frozen_pages(&f.mm, i % 2 == 0 ? GFP_HIGH_MOVABLE : GFP_KERNEL, i % PCP_ORDERS);
+        assert_non_null(p[i]);
+        assert_false(page_try_get(p[i]));
+        assert_false(page_may_move(p[i]));
+    }
+    check_mm(&f.mm, 0);
+    for (unsigned i = 0; i < FREE_RING - 1; i++) {
+        free_frozen_pages(&f.mm, page_pfn(p[i]), i % PCP_ORDERS);
+        assert_int_equal(page_state(p[i]), PAGE_FROZEN);
+    }
+    assert_int_equal(pages_free(&f), before);
+    check_mm(&f.mm, 0);
+    arch_hosted_set_cpu(1);
+    mm_drain(&f.mm);
+    arch_hosted_set_cpu(0);
+    check_mm(&f.mm, 0);
+    assert_int_equal(mm_free_pages(&f.mm), 8192);
+    for (unsigned i = 0; i < FREE_RING - 1; i++) {
+        assert_true(page_is_free(&f.mm, p[i]));
+    }
+    fixture_free(&f);
+}
+
+/* Of an isolated block none waits: what was in the ring leaves it with the drain, what is given back later goes past it. */
+static void test_frozen_isolated(void **state)
+{
+    struct fixture f;
+    struct page *early, *late;
+    pfn_t start;
+
+    (void)state;
+    fixture_init(&f, 8192, 0, 1);
+    early = alloc_frozen_pages(&f.mm, GFP_HIGH_MOVABLE, 0);
+    late = alloc_frozen_pages(&f.mm, GFP_HIGH_MOVABLE, 0);
+    start = block_pfn(page_block(early));
+    assert_int_equal(page_block(late), page_block(early));
+    assert_int_equal(isolate_range(&f.mm, start, pfn_make(start.n + PAGEBLOCK_PAGES), 0, NULL), MM_EBUSY);     /* they cannot leave */
+    free_frozen_pages(&f.mm, page_pfn(early), 0);
+    assert_int_equal(isolate_range(&f.mm, start, pfn_make(start.n + PAGEBLOCK_PAGES), ISOLATE_RESIDUAL, NULL), MM_OK);
+    assert_true(page_is_free(&f.mm, early));
+    assert_int_equal(isolate_test(&f.mm, start, pfn_make(start.n + PAGEBLOCK_PAGES), NULL), MM_EBUSY);
+    free_frozen_pages(&f.mm, page_pfn(late), 0);
+    assert_true(page_is_free(&f.mm, late));
+    assert_int_equal(isolate_test(&f.mm, start, pfn_make(start.n + PAGEBLOCK_PAGES), NULL), MM_OK);
+    assert_int_equal(isolate_undo(&f.mm, start, pfn_make(start.n + PAGEBLOCK_PAGES)), MM_OK);
+    check_mm(&f.mm, 0);
+    fixture_free(&f);
+}
+
+static bool dies(struct fixture *f, void (*mistake)(struct mm *mm))
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL);
+        if (freopen("/dev/null", "w", stderr) != NULL) {
+            mistake(&f->mm);
+        }
+        _exit(0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+static void no_mistake(struct mm *mm)
+{
+    free_frozen_pages(mm, page_pfn(alloc_frozen_pages(mm, GFP_KERNEL, 0)), 0);
+    mm_drain(mm);
+}
+
+static void free_twice(struct mm *mm)
+{
+    struct page *p = alloc_frozen_pages(mm, GFP_KERNEL, 0);
+
+    free_frozen_pages(mm, page_pfn(p), 0);
+    free_frozen_pages(mm, page_pfn(p), 0);
+    mm_drain(mm);
+}
+
+/* It is on a list, or free, when it comes again. */
+static void free_again(struct mm *mm)
+{
+    struct page *p = alloc_frozen_pages(mm, GFP_KERNEL, 0);
+
+    free_frozen_pages(mm, page_pfn(p), 0);
+    pcp_settle(mm);
+    free_frozen_pages(mm, page_pfn(p), 0);
+    pcp_settle(mm);
+}
+
+static void free_block_twice(struct mm *mm)
+{
+    struct page *p = alloc_frozen_pages(mm, GFP_HIGH_MOVABLE, PAGEBLOCK_ORDER);
+
+    free_frozen_pages(mm, page_pfn(p), PAGEBLOCK_ORDER);
+    free_frozen_pages(mm, page_pfn(p), PAGEBLOCK_ORDER);
+}
+
+static void free_counted(struct mm *mm)
+{
+    free_frozen_pages(mm, page_pfn(alloc_pages(mm, GFP_KERNEL, 0)), 0);
+    pcp_settle(mm);
+}
+
+static void put_frozen(struct mm *mm)
+{
+    page_put(mm, alloc_frozen_pages(mm, GFP_KERNEL, 0));
+}
+
+static void test_frozen_mistakes(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 8192, 0, 1);
+    assert_false(dies(&f, no_mistake));
+    assert_true(dies(&f, free_twice));
+    assert_true(dies(&f, free_again));
+    assert_true(dies(&f, free_block_twice));
+    assert_true(dies(&f, free_counted));
+    assert_true(dies(&f, put_frozen));
+    fixture_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +577,9 @@ int main(void)
         cmocka_unit_test(test_zones_and_nodes),
         cmocka_unit_test(test_bad_config),
         cmocka_unit_test(test_zeroing),
+        cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_frozen_isolated),
+        cmocka_unit_test(test_frozen_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

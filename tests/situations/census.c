@@ -79,7 +79,7 @@ static void census_block(const struct mm *mm, uint32_t block, struct census *c)
         pages = pages < PAGEBLOCK_PAGES - i ? pages : PAGEBLOCK_PAGES - i;
         if (page_state(p) == PAGE_HOLE) {
             c->absent += pages;
-        } else if (page_state(p) != PAGE_USED && page_state(p) != PAGE_RESERVED) {
+        } else if (!state_in_use(page_state(p)) && page_state(p) != PAGE_RESERVED) {
             c->free += pages;
         } else if (can_leave(p)) {
             c->movable += pages;
