@@ -86,7 +86,7 @@ guest-symbols: $(GUEST_CORE_OBJ)
 		echo "guest/mm or guest/lib needs the symbols above: not in arch.h" >&2; exit 1; fi
 
 # Benches: each tests/bench/NAME.c of this list is a program, the rest are their parts.
-GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so $(BUILD)/bench/subject_plain.so
+GUEST_BENCHES := $(BUILD)/bench/replay $(BUILD)/bench/alloc $(BUILD)/bench/subject_mm.so $(BUILD)/bench/subject_mm_counted.so $(BUILD)/bench/subject_plain.so
 GUEST_REPLAY_OBJ := $(patsubst %,$(BUILD)/obj/tests/bench/%.o,replay report linux_baseline after world figures pagetrace pagekinds compressed)
 all: $(GUEST_BENCHES)
 bench: $(GUEST_BENCHES)
@@ -129,7 +129,7 @@ $(addprefix $(BUILD)/tests/guest/test_situations,_weak _tables) $(BUILD)/tests/g
 	$(CC) $(SAN) $(GUEST_SITUATION_WRAP) -o $@ $^ -lcmocka -lpthread
 
 # The core once more, position-independent, as a subject of the speed driver.
-GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_HOSTED_SRC) tests/bench/subject_mm.c)
+GUEST_PIC_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(GUEST_HOSTED_SRC))
 
 $(BUILD)/pic/guest/mm/%.o $(BUILD)/pic/guest/lib/%.o $(BUILD)/pic/guest/workload/%.o: GUEST_PIC_FLAGS = $(GUEST_FREESTANDING)
 $(BUILD)/pic/guest/arch/%.o $(BUILD)/pic/tests/%.o: GUEST_PIC_FLAGS = -D_GNU_SOURCE -Iguest/mm -Iguest/lib -Iguest/arch/hosted
@@ -137,7 +137,12 @@ $(BUILD)/pic/%.o: %.c Makefile guest/guest.mk
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -fPIC -ftls-model=initial-exec -fvisibility=hidden $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/bench/subject_mm.so: $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
+# The same source twice: frozen pages, and counted ones.
+$(BUILD)/pic/tests/bench/subject_mm_counted.o: tests/bench/subject_mm.c Makefile guest/guest.mk
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) $(GUEST_PIC_FLAGS) -DSUBJECT_COUNTED -fPIC -ftls-model=initial-exec -fvisibility=hidden $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/bench/subject_mm.so $(BUILD)/bench/subject_mm_counted.so: $(BUILD)/bench/%.so: $(BUILD)/pic/tests/bench/%.o $(GUEST_PIC_OBJ) $(BUILD)/libguest-pic.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -shared -o $@ $^ -lpthread
 
@@ -149,7 +154,7 @@ $(BUILD)/tests/guest/test_alloc_driver: $(BUILD)/obj/tests/guest/test_alloc_driv
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $< -lcmocka -ljansson
 
--include $(GUEST_PIC_OBJ:.o=.d) $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.d)
+-include $(GUEST_PIC_OBJ:.o=.d) $(wildcard $(BUILD)/pic/tests/bench/*.d) $(GUEST_CORE_SRC:%.c=$(BUILD)/pic/%.d)
 
 # The PV kernel, for x86-64 and without sanitizers, which need a C library. Xen's headers come after the compiler's own.
 GUEST_XEN_SRC := $(wildcard guest/arch/xen/*.c guest/arch/xen/*.S)

@@ -11,8 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SUBJECT_VERSION 2u
+#define SUBJECT_VERSION 3u
 #define SUBJECT_NONE    UINT64_MAX
+#define SUBJECT_NAME    24u
+
+struct subject_counter { const char *name; uint64_t value; };
 
 struct subject {
     uint32_t version;                           /* SUBJECT_VERSION */
@@ -30,6 +33,9 @@ struct subject {
     uint64_t (*free_frames)(void);
     /* Units of one order that are given back together, in any order. NULL: the driver calls free() for each. */
     void (*free_many)(unsigned thread, const uint64_t *frames, size_t count, unsigned order);
+    /* How often what is slow happened since init(): at most max names (constant, below SUBJECT_NAME characters) and counts; how many.
+     * Only called when no thread allocates. NULL: it counts nothing. */
+    size_t (*counters)(struct subject_counter *out, size_t max);
 };
 
 __attribute__((visibility("default"))) const struct subject *subject_get(void);

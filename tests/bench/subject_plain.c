@@ -96,10 +96,18 @@ static uint64_t free_frames(void)
     return n;
 }
 
+static size_t counters(struct subject_counter *out, size_t max)
+{
+    if (max > 0) {
+        out[0] = (struct subject_counter){ "calls", calls };
+    }
+    return max > 0;
+}
+
 const struct subject *subject_get(void)
 {
     static const struct subject subject = {
-        SUBJECT_VERSION, "plain", init, thread_init, subject_alloc, subject_free, metadata_bytes, free_frames, subject_free_many,
+        SUBJECT_VERSION, "plain", init, thread_init, subject_alloc, subject_free, metadata_bytes, free_frames, subject_free_many, counters,
     };
     return &subject;
 }
