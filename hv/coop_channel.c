@@ -366,9 +366,10 @@ fs_status_t coop_read_export(struct coop_channel *ch, uint64_t *free_pages, uint
         s = look_up(ch, pfns, ch->export_pages, frames, err);
     }
     for (uint32_t i = 0; i < ch->export_pages && s == FS_OK; i++) {
-        void *map;
+        void *map = NULL;
         s = map_frames(ch, &frames[i], 1, HV_MAP_READ, &map, err);
         if (s == FS_OK) {
+            ASSERT(map != NULL);
             read_blocks(map, (uint64_t)i * FS_ABI_BLOCKS_PER_PAGE, free_pages, count);
             ch->be->ops->unmap(ch->be, map, 1);
         }

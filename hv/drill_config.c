@@ -34,6 +34,7 @@ static fs_status_t parse_guest(const struct rig_ops *rig, const char *word, stru
             rest = word + strlen(kinds[i].word);
         }
     }
+    /* NOLINTNEXTLINE(cert-err34-c): seven digits at most, which cannot overflow. */
     if (rest == NULL || sscanf(rest, "%63[A-Za-z0-9_.-],%7llu,%7llu,%7llu%n", g.name, &mib, &vcpus, &dimm, &end) != 4 || rest[end] != '\0') {
         return fs_fail(err, FS_USAGE, "guest \"%.60s\" is not understood; write KIND=NAME,MIB,VCPUS,DIMM with pv, pvh or coop", word);
     }

@@ -39,20 +39,39 @@ static fs_status_t no_good(const char *dir, const char *why, struct fs_error *er
                    "that they have now", dir, why);
 }
 
+static bool nibble(char c, uint8_t *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = strchr(digits, tolower((unsigned char)c));
+    *out = at != NULL ? (uint8_t)(at - digits) : 0;
+    return at != NULL && *at != '\0';
+}
+
+/* A space and a number. */
+static bool number(const char **at, uint64_t *out)
+{
+    char *end;
+    if (**at != ' ' || !isdigit((unsigned char)(*at)[1])) {
+        return false;
+    }
+    errno = 0;
+    *out = strtoull(*at + 1, &end, 10);
+    *at = end;
+    return errno == 0;
+}
+
 static bool parse_line(const char *line, struct entry *e)
 {
-    int used = 0;
-
     for (unsigned i = 0; i < sizeof(e->uuid); i++) {
-        unsigned byte;
-        if (!isxdigit((unsigned char)line[i * 2]) || !isxdigit((unsigned char)line[i * 2 + 1]) || sscanf(line + i * 2, "%2x", &byte) != 1) {
+        uint8_t high, low;
+        if (!nibble(line[i * 2], &high) || !nibble(line[i * 2 + 1], &low)) {
             return false;
         }
-        e->uuid[i] = (uint8_t)byte;
+        e->uuid[i] = (uint8_t)(high << 4 | low);
     }
-    return sscanf(line + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "\n%n", &e->max_pages, &e->tot_pages, &e->limit_pages,
-                  &e->back_pages, &used) == 4 &&
-           line[32 + used] == '\0' && strlen(line) > 32;
+    const char *at = line + 2 * sizeof(e->uuid);
+    return number(&at, &e->max_pages) && number(&at, &e->tot_pages) && number(&at, &e->limit_pages) && number(&at, &e->back_pages) &&
+           at[0] == '\n' && at[1] == '\0';
 }
 
 static fs_status_t read_list(const char *dir, int dir_fd, struct list *out, struct fs_error *err)
@@ -139,7 +158,10 @@ static fs_status_t load(const char *dir, int *dir_fd, struct list **out, struct 
 {
     *dir_fd = -1;
     *out = malloc(sizeof(**out));
-    fs_status_t s = *out != NULL ? state_dir_open(dir, dir_fd, err) : fs_fail(err, FS_NO_MEMORY, "no memory for %s/" FILE_NAME, dir);
+    if (*out == NULL) {
+        return fs_fail(err, FS_NO_MEMORY, "no memory for %s/" FILE_NAME, dir);
+    }
+    fs_status_t s = state_dir_open(dir, dir_fd, err);
     return s == FS_OK ? read_list(dir, *dir_fd, *out, err) : s;
 }
 
