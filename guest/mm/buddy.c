@@ -280,6 +280,19 @@ static uint32_t largest_unit(const struct zone *z, unsigned order, enum migratet
     return BLOCK_NONE;
 }
 
+/* A kernel page comes to a block with movable ones: they are known from now on, and go when there is room (claim.c). */
+static void mark_mixed(struct mm *mm, struct zone *z, uint32_t block)
+{
+    struct pageblock *pb = mm_block(mm, block);
+
+    if (pageblock_type(mm, block) != MIGRATE_MOVABLE) {
+        buddy_mark_tenants(mm, z, block);
+    } else if (!(pb->flags & PB_LENT)) {
+        pb->flags |= PB_LENT;
+        z->lent_blocks++;
+    }
+}
+
 static struct page *take_foreign(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, enum migratetype from)
 {
     unsigned found = 0;
@@ -295,6 +308,9 @@ static struct page *take_foreign(struct mm *mm, struct zone *z, unsigned order, 
         pageblock_set_type(mm, z, b, type);
         mm_block(mm, b)->flags |= PB_CLAIMED;
         zone_count(z, ZC_fallback_claim, 1);
+    }
+    if (migratetype_is_kernel(type) && from == MIGRATE_MOVABLE && mm->policy != CLAIM_LARGEST_LOWEST) {
+        mark_mixed(mm, z, b);
     }
     if (type == MIGRATE_MOVABLE) {
         buddy_mark_tenants(mm, z, b);

@@ -2,7 +2,7 @@
  * cache_fsck.c - LRU lists, page cache and swap, recomputed and compared.
  *
  * Layer: L6
- * Owns: nothing; it only reads.
+ * Owns: check_next of the spaces, its scratch; else it only reads.
  * Invariants checked: lru.c I1, radix.c I1 to I3, pagecache.c I1 to I4, swap.c I1 to I3.
  * Lock order: takes no lock but swap.lock for a moment; the caller keeps everybody out.
  * Why: a page belongs to its caches by what the trees say and by what it says itself; each is counted from the other's side.
@@ -33,6 +33,8 @@ const char *cache_fault_text(enum cache_fault fault)
     return (unsigned)fault < CACHE_FAULTS ? faults[fault].text : "bad";
 }
 
+#define BUCKETS 512u                                /* of spaces by address: each cached page asks for its own */
+
 struct walk {
     struct vm *vm;
     cache_fault_fn report;
@@ -40,6 +42,7 @@ struct walk {
     uint64_t faults;
     uint64_t nodes, pages, dirty, swapped;      /* in all trees */
     uint64_t listed;                            /* on all LRU lists */
+    struct address_space *spaces[BUCKETS];      /* by check_next */
 };
 
 static void fault(struct walk *w, enum cache_fault f, uint64_t pfn, uint64_t is, uint64_t should_be)
@@ -213,12 +216,27 @@ static void check_slots(struct walk *w, struct swap *s)
 
 /* ---- the memmap ---- */
 
+static uint32_t bucket(const void *mapping)
+{
+    return (uint32_t)(((uint64_t)(uintptr_t)mapping >> 3) * 0x9e3779b97f4a7c15ull >> 55);
+}
+
+/* pre: w->spaces is empty */
+static void note_spaces(struct walk *w)
+{
+    for (struct address_space *as = w->vm->pagecache->spaces; as != NULL; as = as->next) {
+        as->check_next = w->spaces[bucket(as)];
+        w->spaces[bucket(as)] = as;
+    }
+}
+
+/* What a page names is not looked into before it is known to be a space. */
 static bool is_space(const struct walk *w, const void *mapping)
 {
-    const struct address_space *as = w->vm->pagecache->spaces;
+    const struct address_space *as = w->spaces[bucket(mapping)];
 
     while (as != NULL && as != mapping) {
-        as = as->next;
+        as = as->check_next;
     }
     return as != NULL;
 }
@@ -281,6 +299,7 @@ uint64_t cache_fsck(struct vm *vm, cache_fault_fn report, void *ctx)
         check_slots(&w, vm->swap);
     }
     expect(&w, CACHE_FAULT_NODES, FS_FRAME_NONE, kmem_cache_used(cache->nodes), w.nodes);
+    note_spaces(&w);
     check_memmap(&w);
     return w.faults;
 }

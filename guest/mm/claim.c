@@ -47,12 +47,15 @@ static uint64_t room_for_tenants(struct zone *z, bool whole)
     return room;
 }
 
+/* One that waits on a CPU's list of movable pages counts: it will be somebody's. */
 static bool block_has_movable(const struct mm *mm, uint32_t block)
 {
     const struct page *first = mm_block_page(mm, block);
 
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
-        if (page_state(first + i) == PAGE_USED && page_type(first + i) == MIGRATE_MOVABLE) {
+        enum page_state state = page_state(first + i);
+
+        if ((state == PAGE_USED || state == PAGE_PCP) && page_type(first + i) == MIGRATE_MOVABLE) {
             return true;
         }
     }

@@ -60,7 +60,7 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
     z->blocks_of[old]--;
     z->blocks_of[type]++;
     atomic_store_explicit(&pb->type, (uint8_t)type, memory_order_relaxed);
-    if (pb->flags & PB_TENANTS && !migratetype_is_kernel(type) && type != MIGRATE_ISOLATE) {
+    if (pb->flags & PB_TENANTS && type == MIGRATE_MOVABLE) {
         z->tenant_blocks--;                     /* movable pages are at home in it now */
         pb->flags &= (uint8_t)~PB_TENANTS;
     }

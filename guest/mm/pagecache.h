@@ -31,6 +31,7 @@ struct address_space {
     struct shared_policy policy;                /* where its pages shall lie, whoever maps them */
     bool hugetlb;                               /* constant: not of the page cache but of the pool (hugetlb.h), which has no tree */
     struct address_space *next, *prev;          /* pagecache.lock */
+    struct address_space *check_next;           /* scratch of cache_fsck() */
 };
 
 struct pagecache {                              /* of a vm */

@@ -62,8 +62,11 @@ static void census_block(const struct mm *mm, uint32_t block, struct census *c)
 {
     const struct page *first = mm_block_page(mm, block);
     uint64_t fixed = c->fixed, movable = c->movable, free = c->free, boot = c->stays[STAYS_BOOT], pages = 0;
-    uint64_t pinned = c->stays[STAYS_HUGE] + c->stays[STAYS_PINNED];
+    uint64_t pinned = c->stays[STAYS_HUGE] + c->stays[STAYS_PINNED], before[STAYS_REASONS];
 
+    for (unsigned k = 0; k < STAYS_REASONS; k++) {
+        before[k] = c->stays[k];
+    }
     if (mm_block(mm, block)->offline) {
         c->absent += PAGEBLOCK_PAGES;
         return;
@@ -72,8 +75,9 @@ static void census_block(const struct mm *mm, uint32_t block, struct census *c)
         const struct page *p = first + i;
 
         /* A block that is the second half of a unit has no head of its own. */
-        if (page_state(p) == PAGE_NONE && i == 0 && block % 2 != 0) {
-            p = mm_block_page(mm, block - 1);
+        if (page_state(p) == PAGE_NONE && i == 0 && block % 2 != 0 && mm_pfn_valid(mm, block_pfn(block - 1))
+            && page_state(p - PAGEBLOCK_PAGES) != PAGE_NONE && page_order(p - PAGEBLOCK_PAGES) > PAGEBLOCK_ORDER) {
+            p -= PAGEBLOCK_PAGES;
         }
         pages = page_state(p) == PAGE_NONE ? 1 : 1ull << page_order(p);
         pages = pages < PAGEBLOCK_PAGES - i ? pages : PAGEBLOCK_PAGES - i;
@@ -97,6 +101,15 @@ static void census_block(const struct mm *mm, uint32_t block, struct census *c)
         bool loan = mm_block(mm, block)->flags & PB_TENANTS && migratetype_is_kernel((enum migratetype)mm_block(mm, block)->type);
 
         c->loans += loan;
+        if (!loan && c->polluted < CENSUS_NAMED) {
+            struct mixed_block *m = &c->mixed[c->polluted];
+
+            *m = (struct mixed_block){ .block = block, .type = mm_block(mm, block)->type, .flags = mm_block(mm, block)->flags,
+                                       .movable = c->movable - movable, .free = c->free - free };
+            for (unsigned k = 0; k < STAYS_REASONS; k++) {
+                m->stays[k] = c->stays[k] - before[k];
+            }
+        }
         c->polluted += !loan;
     }
 }

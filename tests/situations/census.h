@@ -25,6 +25,10 @@ enum stays {
 const char *stays_name(enum stays why);
 const char *stays_text(enum stays why);
 
+#define CENSUS_NAMED 8u
+/* A block with both a kernel page and a movable one, by what is in it. */
+struct mixed_block { uint32_t block; uint8_t type, flags; uint64_t movable, free, stays[STAYS_REASONS]; };
+
 struct census {
     uint64_t pages, free, absent, movable, fixed;   /* pages; absent: holes, or given; fixed: the sum of stays */
     uint64_t stays[STAYS_REASONS];
@@ -32,6 +36,7 @@ struct census {
     uint64_t with_fixed;                            /* with a page that cannot leave */
     uint64_t polluted, loans;                       /* with both a kernel page (boot memory aside) and a movable one; loans: kernel blocks that
                                                      * have movable tenants, which are known and go home */
+    struct mixed_block mixed[CENSUS_NAMED];         /* the first of the polluted ones */
     uint64_t packed;                                /* blocks that the fixed pages would fill, packed */
 };
 

@@ -58,6 +58,12 @@ static void print_atomic(const struct atomic_result *r, FILE *out)
     }
     fprintf(out, "  free at the bursts %llu to %llu pages; meanwhile %llu pages moved, %llu reclaimed; %.0f ns each on average, deviation %.0f\n",
             (ull)r->free_least, (ull)r->free_most, (ull)r->migrated, (ull)r->reclaimed, r->ns.mean, series_deviation(&r->ns));
+    for (uint64_t i = 0; i < r->polluted_after && i < CENSUS_NAMED; i++) {
+        const struct mixed_block *m = &r->mixed[i];
+
+        fprintf(out, "  polluted: block %u, type %u, flags %#x: %llu movable, %llu free", m->block, m->type, m->flags, (ull)m->movable, (ull)m->free);
+        print_stays(m->stays, out);
+    }
 }
 
 static void print_huge(const struct huge_result *r, FILE *out)

@@ -71,6 +71,7 @@ const char *helper_text(enum helper h);
 struct atomic_result {
     uint64_t bursts, asked, got, by[HELPERS];
     uint64_t blocks, polluted_before, polluted_after;   /* census */
+    struct mixed_block mixed[CENSUS_NAMED];             /* the first of the polluted ones afterwards */
     uint64_t with_fixed_before, with_fixed_after;       /* blocks that hold a page which cannot leave */
     uint64_t migrated, reclaimed;                       /* in the background, while it went on */
     struct series ns;
