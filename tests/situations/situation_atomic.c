@@ -140,8 +140,8 @@ void situation_atomic(struct aged *a, uint64_t bursts, struct atomic_result *r)
 void judge_atomic(const struct atomic_result *r, struct verdict *v)
 {
     *v = (struct verdict){ .situation = 1, .pass = r->got * 1000 >= r->asked * 999 && r->polluted_after <= r->polluted_before && r->faults == 0 };
-    snprintf(v->criterion, sizeof(v->criterion), "at least 99.9 %% of the buffers are had, no more blocks than before hold kernel pages among movable ones that nobody "
-             "knows of, every byte and every fsck is right");
+    snprintf(v->criterion, sizeof(v->criterion), "at least 99.9 %% of the buffers are had, no more blocks than before hold kernel pages among movable "
+             "ones that nobody knows of, every byte and every fsck is right");
     snprintf(v->is, sizeof(v->is), "%llu of %llu had; polluted blocks %llu before, %llu after; %llu faults", (unsigned long long)r->got,
              (unsigned long long)r->asked, (unsigned long long)r->polluted_before, (unsigned long long)r->polluted_after,
              (unsigned long long)r->faults);
