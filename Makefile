@@ -133,7 +133,7 @@ $(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(DRILL_OBJ) $(GUEST_EM
 $(BUILD)/obj/tests/bench/shrink.o: GUEST_FLAGS += -D_GNU_SOURCE -Ihv -Itools $(XEN_DEFS)
 $(BUILD)/bench/shrink: $(BUILD)/obj/tests/bench/shrink.o $(BUILD)/obj/tools/drill/coop_guest.o $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -Wl,--wrap=mmap -o $@ $^ $(HV_LIBS)
+	$(CC) $(SAN) -Wl,--wrap=mmap,--wrap=mremap -o $@ $^ $(HV_LIBS)
 
 # Every stop of a guest that moves its own pages.
 $(BUILD)/obj/tests/bench/stops.o: GUEST_FLAGS += -D_GNU_SOURCE -Ihv -Itools $(XEN_DEFS)

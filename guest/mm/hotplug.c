@@ -303,23 +303,65 @@ mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags
     return status;
 }
 
-mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report)
+/* Take blocks that are free as a whole off their lists, from the one before end downwards; how many. pre: zone lock */
+static uint32_t unlink_whole(struct mm *mm, struct zone *z, uint32_t end, uint32_t most)
 {
-    struct zone *z = mm_block_zone(mm, block);
-    struct pageblock *pb = mm_block(mm, block);
+    uint32_t n = 0;
+
+    for (uint32_t b = end - 1; n < most; b--) {
+        const struct pageblock *pb = mm_block(mm, b);
+
+        if (pb->offline || pb->zone != z->id || pb->order_mask != 1u << PAGEBLOCK_ORDER || pageblock_type(mm, b) != MIGRATE_MOVABLE) {
+            break;
+        }
+        pageblock_unlink(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER);
+        n++;
+        if (b % SECTION_BLOCKS == 0) {
+            break;
+        }
+    }
+    return n;
+}
+
+/* Blocks [first, first + n) are on no list. */
+static mm_status_t give_wholes(struct mm *mm, struct zone *z, uint32_t first, uint32_t n, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    uint32_t gone = 0;
+
+    if (ops->give_blocks != NULL) {
+        gone = ops->give_blocks(ops->ctx, block_pfn(first), n);
+    } else {
+        while (gone < n && ops->give(ops->ctx, block_pfn(first + gone), PAGEBLOCK_ORDER) == MM_OK) {
+            gone++;
+        }
+    }
+    spin_lock(&z->lock);
+    for (uint32_t b = first; b < first + n; b++) {
+        if (b < first + gone) {
+            pages_to_holes(mm, z, mm_block_page(mm, b), PAGEBLOCK_PAGES);
+            block_leaves(mm, z, b);
+        } else {
+            buddy_free(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER);
+        }
+    }
+    spin_unlock(&z->lock);
+    report->extents += gone;
+    return gone == n ? MM_OK : MM_EAGAIN;
+}
+
+mm_status_t memory_offline_free(struct mm *mm, uint32_t end, uint32_t most, const struct hotplug_ops *ops, struct hotplug_report *report)
+{
+    struct zone *z = mm_block_zone(mm, end - 1);
     mm_status_t status = MM_EBUSY;
-    bool whole;
+    uint32_t n;
 
     spin_lock(&mm->hotplug_lock);
     spin_lock(&z->lock);
-    whole = pb->order_mask == 1u << PAGEBLOCK_ORDER && pageblock_type(mm, block) == MIGRATE_MOVABLE && !pb->offline;
-    if (whole) {
-        pageblock_unlink(mm, z, mm_block_page(mm, block), PAGEBLOCK_ORDER);
-    }
+    n = unlink_whole(mm, z, end, most < HOTPLUG_BLOCKS ? most : HOTPLUG_BLOCKS);
     spin_unlock(&z->lock);
-    if (whole) {
-        status = give_whole(mm, z, block, mm_block_page(mm, block), ops, report);
-        drop_memmaps(mm, block_pfn(block), block_pfn(block + 1), report);
+    if (n > 0) {
+        status = give_wholes(mm, z, end - n, n, ops, report);
+        drop_memmaps(mm, block_pfn(end - n), block_pfn(end), report);
     }
     spin_unlock(&mm->hotplug_lock);
     return status;

@@ -13,10 +13,14 @@
 
 #include "zone.h"
 
+#define HOTPLUG_BLOCKS 16u
 struct hotplug_ops {
     /* The pages [pfn, pfn + 2^order) have no owner any more: give their frames back. order: PAGEBLOCK_ORDER or 0.
      * MM_OK: they are gone. Anything else: they are still there. */
     mm_status_t (*give)(void *ctx, pfn_t pfn, unsigned order);
+    /* The same for blocks whole pageblocks from pfn on, at most HOTPLUG_BLOCKS: how many of the first of them are gone, the others are still
+     * there. NULL: give() one by one. */
+    uint32_t (*give_blocks)(void *ctx, pfn_t pfn, uint32_t blocks);
     /* Put frames under the pages again. MM_OK: they may be used; contents undefined. */
     mm_status_t (*take)(void *ctx, pfn_t pfn, unsigned order);
     void *ctx;
@@ -38,8 +42,9 @@ struct hotplug_report {
  * given and is in the report, the rest is in use as before; calling again goes on from there. */
 mm_status_t memory_offline(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, const struct hotplug_ops *ops,
                            struct hotplug_report *report, struct page **blocking) FS_MUST_CHECK;
-/* Take one block away if it is free as a whole; MM_EBUSY: it is not. MM_EAGAIN: give() said no. The caller sets the watermarks. */
-mm_status_t memory_offline_free(struct mm *mm, uint32_t block, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
+/* Take the block before end away and those before it, as far as they are free as a whole, lie in its section and zone, and at most most of them,
+ * of which it takes HOTPLUG_BLOCKS at once. MM_EBUSY: the first is not free; MM_EAGAIN: give() said no to some. The caller sets the watermarks. */
+mm_status_t memory_offline_free(struct mm *mm, uint32_t end, uint32_t most, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;
 /* Bring back what memory_offline() took from [start, end). MM_EAGAIN: take() said no; MM_ENOMEM: no 2 MiB for the struct pages of a section that
  * left wholly. The report tells how far it came; nothing of the block, or section, that was refused has changed. */
 mm_status_t memory_online(struct mm *mm, pfn_t start, pfn_t end, const struct hotplug_ops *ops, struct hotplug_report *report) FS_MUST_CHECK;

@@ -18,6 +18,7 @@
  * Cost: 2 MiB are written when a section returns, and 512 pages freed when it leaves.
  */
 #include "memmap.h"
+#include "buddy.h"
 #include "page_alloc.h"
 #include "pageblock.h"
 
@@ -148,18 +149,41 @@ static void wait_for_walks(struct mm *mm)
     }
 }
 
+/* A whole block of reserved pages is one free unit at once. False: it is not a whole block. */
+static bool free_reserved_block(struct mm *mm, uint64_t pfn, uint64_t end)
+{
+    struct page *p = mm_page(mm, pfn_make(pfn));
+    struct zone *z = mm_block_zone(mm, page_block(p));
+
+    if (end - pfn != PAGEBLOCK_PAGES) {
+        return false;
+    }
+    for (uint32_t i = 0; i < PAGEBLOCK_PAGES; i++) {
+        page_set_word(p + i, PAGE_WORD(PAGE_NONE, 0, 0, 0));
+        atomic_store_explicit(&p[i].refs, 0, memory_order_relaxed);
+    }
+    spin_lock(&z->lock);
+    z->managed_pages += PAGEBLOCK_PAGES;
+    mm_block(mm, page_block(p))->reserved_pages = 0;
+    buddy_free(mm, z, p, PAGEBLOCK_ORDER);
+    spin_unlock(&z->lock);
+    return true;
+}
+
 static uint64_t free_boot_map(struct mm *mm, struct section *s)
 {
     uint64_t first = memmap_pfn(mm, (struct page *)(uintptr_t)map_start(s)).n;
-    uint64_t end = memmap_pfn(mm, (struct page *)(uintptr_t)(map_end(s) - 1)).n + 1, freed;
+    uint64_t end = memmap_pfn(mm, (struct page *)(uintptr_t)(map_end(s) - 1)).n + 1, freed = 0;
 
     s->boot_map = false;
     first += memmap_boot_uses(mm, pfn_make(first));
     end -= end > first && memmap_boot_uses(mm, pfn_make(end - 1));
-    for (uint64_t pfn = first; pfn < end; pfn++) {
-        count_pages(mm, pfn_make(pfn), -1);
+    for (uint64_t pfn = first, next; pfn < end; pfn = next) {
+        next = (pfn / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES;
+        next = next < end ? next : end;
+        count_pages(mm, pfn_make(pfn), -(int64_t)(next - pfn));
+        freed += free_reserved_block(mm, pfn, next) ? next - pfn : mm_free_boot(mm, pfn_make(pfn), pfn_make(next));
     }
-    freed = mm_free_boot(mm, pfn_make(first), pfn_make(end));
     ASSERT_CMP(freed, ==, end - first);
     return freed;
 }

@@ -113,12 +113,21 @@ static void add_report(struct shrink_result *out, const struct hotplug_report *r
     out->residual_blocks += r->residual_blocks;
 }
 
-/* One block as a whole; false: there is no memory to spare. */
-static bool give_one(struct mm *mm, uint32_t b, const struct hotplug_ops *ops, struct shrink_result *out)
+/* Of so many blocks, how many can be spared as memory is? At least one: that was made sure of. */
+static uint32_t spare_blocks(const struct mm *mm, uint32_t blocks)
+{
+    uint64_t free = mm_free_pages(mm), keep = least_free(mm), spare = free > keep ? (free - keep) / PAGEBLOCK_PAGES : 0;
+
+    return spare < 1 ? 1 : spare < blocks ? (uint32_t)spare : blocks;
+}
+
+/* The block, and with it those before it that are free as a whole, at most most; *n: so many were dealt with. False: there is no memory to spare. */
+static bool give_some(struct mm *mm, uint32_t b, uint32_t most, const struct hotplug_ops *ops, struct shrink_result *out, uint32_t *n)
 {
     struct hotplug_report report = { 0 };
     struct page *blocking = NULL;
 
+    *n = 1;
     if (!block_here(mm, b) || mm_block(mm, b)->reserved_pages != 0 || mm_block(mm, b)->flags & PB_RESIDUAL) {
         return true;
     }
@@ -126,12 +135,13 @@ static bool give_one(struct mm *mm, uint32_t b, const struct hotplug_ops *ops, s
         out->low = true;
         return false;
     }
-    if (memory_offline_free(mm, b, ops, &report) == MM_EBUSY && mm->migrate.move != NULL && block_immovable_page(mm, b) == NULL
+    if (memory_offline_free(mm, b + 1, spare_blocks(mm, most), ops, &report) == MM_EBUSY && mm->migrate.move != NULL && block_immovable_page(mm, b) == NULL
         && memory_offline(mm, block_pfn(b), block_pfn(b + 1), 0, ops, &report, &blocking) != MM_OK) {
         /* what it gave before it failed is given */
     }
     add_report(out, &report);
     if (report.extents > 0) {
+        *n = (uint32_t)report.extents;
         out->sections += section_given(mm, b / SECTION_BLOCKS);
     }
     return true;
@@ -143,8 +153,10 @@ static void give_wholes(struct mm *mm, uint64_t want, bool sections, const struc
         if (!section_present(mm, s) || (sections && !section_may_empty(mm, s))) {
             continue;
         }
-        for (uint32_t i = SECTION_BLOCKS; i-- > 0;) {
-            if (want < out->pages + PAGEBLOCK_PAGES || !give_one(mm, s * SECTION_BLOCKS + i, ops, out)) {   /* I2 */
+        for (uint32_t i = SECTION_BLOCKS, n = 1; i > 0; i -= n) {
+            uint64_t most = want > out->pages ? (want - out->pages) / PAGEBLOCK_PAGES : 0;      /* I2 */
+
+            if (most == 0 || !give_some(mm, s * SECTION_BLOCKS + i - 1, (uint32_t)(most < i ? most : i), ops, out, &n)) {
                 return;
             }
         }

@@ -41,6 +41,32 @@ static void lay_out(struct emb_core_boot *b)
     b->first_free = b->tables_first + b->tables;
 }
 
+static int by_frame(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* The heap gives out the upper part of a split first, so one extent after the other comes from below it: in ascending order they are one run. */
+static void sort_extents(struct emb_machine *m, uint32_t *mfn_of, uint64_t pages)
+{
+    uint64_t extents = 0;
+    while ((extents + 1) * FS_SP_PAGES <= pages && mfn_of[extents * FS_SP_PAGES] + FS_SP_PAGES - 1 == mfn_of[(extents + 1) * FS_SP_PAGES - 1]) {
+        mfn_of[extents] = mfn_of[extents * FS_SP_PAGES];
+        extents++;
+    }
+    qsort(mfn_of, extents, sizeof(mfn_of[0]), by_frame);
+    for (uint64_t i = extents; i-- > 0;) {
+        uint32_t mfn = mfn_of[i];
+        for (uint64_t k = FS_SP_PAGES; k-- > 0;) {
+            mfn_of[i * FS_SP_PAGES + k] = mfn + (uint32_t)k;
+        }
+    }
+    for (uint64_t pfn = 0; pfn < pages; pfn++) {
+        emb_frame_at(m, mfn_of[pfn])->m2p1 = pfn + 1;
+    }
+}
+
 static int take_frames(struct emb_machine *m, struct emb_domain *d, uint32_t *mfn_of, uint64_t pages)
 {
     for (uint64_t pfn = 0; pfn < pages;) {
@@ -58,10 +84,10 @@ static int take_frames(struct emb_machine *m, struct emb_domain *d, uint32_t *mf
         }
         for (uint64_t i = 0; i < (1ull << order); i++, pfn++) {
             mfn_of[pfn] = (uint32_t)(mfn + i);
-            emb_frame_at(m, mfn + i)->m2p1 = pfn + 1;
             memset(emb_bytes(m, mfn + i), 0, FS_PAGE_BYTES);
         }
     }
+    sort_extents(m, mfn_of, pages);
     return 0;
 }
 
@@ -139,7 +165,7 @@ static int build(struct emb_machine *m, struct emb_domain *d)
     core->mapped = emb_alloc(m, pages * sizeof(core->mapped[0]));
     core->direct_l1 = emb_alloc(m, (pages / 512 + 1) * sizeof(core->direct_l1[0]));
     void *want = core->boot.direct;
-    if (!core->mapped || !core->direct_l1 ||
+    if (!core->mapped || !core->direct_l1 || !emb_direct_parking(m, core) ||
         mmap(want, pages * FS_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) != want) {
         goto out;
     }
@@ -186,8 +212,9 @@ void emb_core_free(struct emb_machine *m, struct emb_domain *d)
         return;
     }
     if (core->host_pid == getpid() && core->boot.direct) {
-        (void)munmap(core->boot.direct, core->boot.pages * FS_PAGE_BYTES);
+        emb_direct_unmap(core, true);
     }
+    emb_free(m, core->parked, m->max_mfn / 512);
     emb_free(m, core->mapped, core->boot.pages * sizeof(core->mapped[0]));
     emb_free(m, core->direct_l1, (core->boot.pages / 512 + 1) * sizeof(core->direct_l1[0]));
     emb_free(m, core, sizeof(*core));
@@ -226,9 +253,7 @@ void emb_core_unmap(struct emb_machine *m, uint16_t domid)
     emb_lock(m);
     struct emb_domain *d = emb_domain_find(m, domid);
     if (d && d->core) {
-        (void)mmap(d->core->boot.direct, d->core->boot.pages * FS_PAGE_BYTES, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-        memset(d->core->mapped, 0, d->core->boot.pages * sizeof(d->core->mapped[0]));
+        emb_direct_unmap(d->core, false);
     }
     emb_unlock(m);
 }

@@ -14,6 +14,7 @@
 #define EMB_TLB_ENTRIES 256u
 #define EMB_DIRECT_BASE   0x7e8000000000ull     /* where neither the loader nor the sanitizers put anything */
 #define EMB_DIRECT_STRIDE (8ull << 30)          /* of one domain slot */
+#define EMB_PARK_OFFSET   (4ull << 30)          /* of the parking place, from the direct map: for domains and machines that leave room for it */
 
 struct emb_port {
     uint8_t state;                      /* EVTCHNSTAT_* */
@@ -86,6 +87,8 @@ struct emb_core {
     struct emb_core_boot boot;
     uint32_t *mapped;                   /* by pfn: mfn + 1, bit 31 writable: what the direct map shows now */
     uint64_t *direct_l1;                /* L1 frame that serves each 512 pfns */
+    uint8_t *parked;                    /* by 512 frames: they are shown in the parking place; NULL: there is no such place */
+    uint64_t park_extents;
     bool direct_stale;                  /* another process changed tables: nothing runs before emb_machine_reap() or a call here resyncs */
     bool orphan;                        /* the domain has no frame left; the last vCPU thread to leave ends it */
     bool wants_suspend;
@@ -103,10 +106,23 @@ void emb_core_free(struct emb_machine *m, struct emb_domain *d);
 void emb_direct_sync(struct emb_machine *m, struct emb_domain *d);
 /* An entry of an L2, L3 or L4 changed: what it covers of the map is made true. */
 void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned level, uint64_t table_mfn, uint32_t index);
+/* Does the direct map show all of [from, from + bytes) in this process? The machine's lock keeps it so. */
+bool emb_direct_shows(const struct emb_core *core, uint64_t from, size_t bytes);
 /* Pages whose entries changed in one call: noted first, then shown together, for adjacent frames are one host mapping. */
 #define EMB_TOUCHED_MAX 512u
-struct emb_touched { uint32_t count; uint64_t pfn[EMB_TOUCHED_MAX]; };
+#define EMB_CLEARED_MAX 16u
+struct emb_touched {
+    uint32_t count, cleared;
+    uint64_t pfn[EMB_TOUCHED_MAX];
+    struct { uint64_t first, end; } run[EMB_CLEARED_MAX];   /* entries of whole runs that became nothing */
+};
 void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t);
+/* The same for entries that are 0 now: adjacent runs become one. */
+void emb_direct_cleared(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t);
+/* Make the parking place, where there is room for it. False: no memory. */
+bool emb_direct_parking(struct emb_machine *m, struct emb_core *core);
+/* The direct map is none of this process's any more, or ends. */
+void emb_direct_unmap(struct emb_core *core, bool end);
 void emb_direct_show(struct emb_machine *m, struct emb_domain *d, struct emb_touched *t);
 /* Whether the host could show `more` pages of core domains elsewhere, each by itself; *limit is how many pieces it can map. */
 bool emb_direct_room(const struct emb_machine *m, uint64_t more, uint64_t *limit);
@@ -135,6 +151,8 @@ struct emb_hcall {
     const uint64_t *a;                  /* five arguments */
 };
 int emb_from_guest(void *to, uint64_t from, size_t bytes) FS_MUST_CHECK;
+/* The same for a list that may lie in the caller's direct map, where no system call is needed. */
+int emb_list_from_guest(const struct emb_hcall *h, void *to, uint64_t from, size_t bytes) FS_MUST_CHECK;
 int emb_to_guest(uint64_t to, const void *from, size_t bytes) FS_MUST_CHECK;
 /* 0 where domid means the caller, else the number that Xen gives an unprivileged domain. */
 int emb_self_only(const struct emb_hcall *h, uint16_t domid);

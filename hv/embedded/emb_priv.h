@@ -227,7 +227,8 @@ int emb_assign(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32
 /* Without asking the limit: the domain gave as many back, and may have been over it already.  pre: not dying. */
 void emb_assign_exchanged(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order);
 void emb_list_unlink(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
-void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages);
+/* chain: they follow each other in the list, too, as frames mostly do that came together. */
+void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages, bool chain);
 void emb_list_append(struct emb_machine *m, struct emb_domain *d, uint64_t mfn);
 
 /* table.c: page-table entries */

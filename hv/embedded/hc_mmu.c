@@ -84,7 +84,7 @@ static uint32_t clear_run(struct emb_hcall *h, const struct mmu_update *list, ui
         return 0;
     }
     run_note(h, before, touched);
-    emb_direct_note(h->m, h->d, mfn, index, run, touched);
+    emb_direct_cleared(h->m, h->d, mfn, index, run, touched);
     return run;
 }
 
@@ -100,22 +100,22 @@ long emb_hc_mmu_update(struct emb_hcall *h)
     struct emb_touched touched;
     struct run run = { .count = 0 };
     uint32_t count = (uint32_t)h->a[1], done = 0;
-    touched.count = 0;
+    touched.count = touched.cleared = 0;
     uint32_t foreign = (uint32_t)h->a[3];
     int rc = foreign >> 16 ? emb_self_only(h, (uint16_t)((foreign >> 16) - 1)) : 0;
     rc = rc ? rc : emb_self_only(h, (uint16_t)foreign);
     while (rc == 0 && done < count) {
         uint32_t n = count - done < BATCH ? count - done : BATCH, i = 0;
-        rc = emb_from_guest(list, h->a[0] + done * sizeof(list[0]), n * sizeof(list[0]));
+        rc = emb_list_from_guest(h, list, h->a[0] + done * sizeof(list[0]), n * sizeof(list[0]));
         while (rc == 0 && i < n) {
             uint32_t cleared = clear_run(h, &list[i], n - i, &run, &touched);
             rc = cleared ? 0 : update_one(h, list[i].ptr, list[i].val, &run, &touched);
             i += cleared ? cleared : rc == 0;
         }
-        run_note(h, &run, &touched);
-        emb_direct_show(h->m, h->d, &touched);          /* I1 */
         done += i;
     }
+    run_note(h, &run, &touched);
+    emb_direct_show(h->m, h->d, &touched);              /* I1 */
     return report_done(h->a[2], done, rc);
 }
 

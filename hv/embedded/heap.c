@@ -157,8 +157,10 @@ void emb_heap_free(struct emb_machine *m, uint64_t mfn)
 void emb_heap_free_extent(struct emb_machine *m, uint64_t mfn, uint32_t order)
 {
     struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
+    const struct emb_frame freed = { .state = EMB_S_FREE, .flags = EMB_F_WAS_OWNED };
+    struct emb_frame *frames = &m->frames[mfn];
     for (uint64_t i = 0; i < (1ull << order); i++) {
-        m->frames[mfn + i] = (struct emb_frame){ .state = EMB_S_FREE, .flags = EMB_F_WAS_OWNED };
+        frames[i] = freed;
     }
     for (uint64_t i = 0; i < (1ull << order) && !m->config.no_poison; i++) {
         scrub(m, mfn + i);

@@ -4,7 +4,7 @@
  * Owns: nothing.
  * Invariants:
  *  I1 structures come in and go out by copies through the kernel (process_vm_readv), so a bad pointer
- *     is EFAULT, and nothing is read twice;
+ *     is EFAULT, and nothing is read twice; long lists by a plain copy where the direct map is known to show them;
  *  I2 the caller's own domain is the only one that it may name: others are EPERM if they exist,
  *     ESRCH if not (an unprivileged domain's answers).
  * Lock order: the machine's lock is held during a call, but where it waits.
@@ -23,6 +23,15 @@ int emb_from_guest(void *to, uint64_t from, size_t bytes)
 {
     struct iovec local = { to, bytes }, remote = { (void *)(uintptr_t)from, bytes };
     return bytes == 0 || process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)bytes ? 0 : -EFAULT;
+}
+
+int emb_list_from_guest(const struct emb_hcall *h, void *to, uint64_t from, size_t bytes)
+{
+    if (emb_direct_shows(h->d->core, from, bytes)) {
+        memcpy(to, (const void *)(uintptr_t)from, bytes);
+        return 0;
+    }
+    return emb_from_guest(to, from, bytes);
 }
 
 int emb_to_guest(uint64_t to, const void *from, size_t bytes)

@@ -42,22 +42,37 @@ static void give_back(struct emb_machine *m, uint64_t mfn)
     emb_put_page(m, mfn);               /* the caller's */
 }
 
+/* Are the frames [mfn, mfn + pages) of d in use by nobody but it, as no table? *chain: they follow each other in its list, too. One pass of
+ * word comparisons: a frame is four words, m2p1 | counts | links | the rest. */
+static bool all_plain(const struct emb_machine *m, const struct emb_domain *d, uint64_t mfn, uint64_t pages, bool *chain)
+{
+    const struct emb_frame plain = { .count = 1, .owner = (uint16_t)(emb_slot(m, d) + 1), .state = EMB_S_INUSE, .flags = EMB_F_ALLOCATED };
+    const struct emb_frame looked_at = { .owner = UINT16_MAX, .state = UINT8_MAX, .flags = (uint8_t)~EMB_F_VALIDATED };
+    const struct emb_frame one = { .next = 1, .prev = 1 }, first = { .next = (uint32_t)mfn + 2, .prev = (uint32_t)mfn };
+    uint64_t want[4], mask[4], step[4], link[4], other = 0, unlinked = 0;
+    memcpy(want, &plain, sizeof(want));
+    memcpy(mask, &looked_at, sizeof(mask));
+    memcpy(step, &one, sizeof(step));
+    memcpy(link, &first, sizeof(link));
+    for (uint64_t i = 0, expected = link[2]; i < pages; i++, expected += step[2]) {
+        uint64_t word[4];
+        memcpy(word, &m->frames[mfn + i], sizeof(word));
+        other |= (word[1] ^ want[1]) | ((word[3] ^ want[3]) & mask[3]);
+        unlinked |= i != 0 && i + 1 != pages ? word[2] ^ expected : 0;
+    }
+    *chain = unlinked == 0 && m->frames[mfn].next == mfn + 2 && m->frames[mfn + pages - 1].prev == mfn + pages - 1;
+    return other == 0;
+}
+
 bool emb_decrease_extent(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint32_t order)
 {
     uint64_t pages = 1ull << order;
-    const uint16_t owner = (uint16_t)(emb_slot(m, d) + 1);
+    bool chain;
     if (d->kind == HV_DOMAIN_HAP || d->dying || order == 0 || (mfn & (pages - 1)) != 0 || !emb_is_ram(m, mfn) || !emb_is_ram(m, mfn + pages - 1) ||
-        emb_node_of(m, mfn) != emb_node_of(m, mfn + pages - 1)) {
+        emb_node_of(m, mfn) != emb_node_of(m, mfn + pages - 1) || !all_plain(m, d, mfn, pages, &chain)) {
         return false;
     }
-    for (uint64_t i = 0; i < pages; i++) {
-        const struct emb_frame *f = &m->frames[mfn + i];
-        if (f->owner != owner || f->count != 1 || f->type_count != 0 || f->state != EMB_S_INUSE ||
-            (f->flags & (uint8_t)~EMB_F_VALIDATED) != EMB_F_ALLOCATED) {
-            return false;
-        }
-    }
-    emb_list_unlink_run(m, d, mfn, pages);
+    emb_list_unlink_run(m, d, mfn, pages, chain);
     d->tot_pages -= pages;
     emb_heap_free_extent(m, mfn, order);
     return true;

@@ -131,7 +131,7 @@ bool emb_l1_clear(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uin
         if (!(old & EMB_PTE_P)) {
             continue;
         }
-        struct emb_frame *f = emb_frame_at(m, emb_pte_mfn(old));
+        struct emb_frame *f = &m->frames[emb_pte_mfn(old)];
         /* What emb_entry_put() does where these references are not the last ones. */
         if ((old & EMB_PTE_RW) && f->type == EMB_T_WRITABLE && f->type_count > 0 && f->count > 1) {
             f->type_count--;

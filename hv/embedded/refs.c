@@ -54,13 +54,8 @@ void emb_list_unlink(struct emb_machine *m, struct emb_domain *d, uint64_t mfn)
     f->next = f->prev = 0;
 }
 
-/* Frames that came together mostly lie together in the list, too. */
-void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages)
+void emb_list_unlink_run(struct emb_machine *m, struct emb_domain *d, uint64_t mfn, uint64_t pages, bool chain)
 {
-    bool chain = true;
-    for (uint64_t i = 0; i + 1 < pages && chain; i++) {
-        chain = m->frames[mfn + i].next == mfn + i + 2 && m->frames[mfn + i + 1].prev == mfn + i + 1;
-    }
     for (uint64_t i = 0; i < pages && !chain; i++) {
         emb_list_unlink(m, d, mfn + i);
     }

@@ -4,9 +4,9 @@
  * Owns: p2m entries of pages that have no frame.
  * Invariants: I1  a page without a frame is not mapped, and its p2m entry says so;
  *   I2  what fails half-way is put back: the page has its frame and its map again.
- * Lock order: none; the pages are nobody's.
+ * Lock order: update_lock, for the list of entries; the pages are nobody's.
  * Why extents: frames that lie together go back as one, so that the machine gets its 2 MiB blocks back.
- * Cost: one call that unmaps up to a block, one flush, one call for each extent.
+ * Cost: one call that unmaps up to sixteen blocks, one flush, one call for their extents; or for each page where they are none.
  */
 #include <errno.h>
 
@@ -18,32 +18,55 @@
 #include "frameshift/assert.h"
 #include "machine.h"
 
+#define BLOCKS HOTPLUG_BLOCKS                   /* given in one go */
+#define LIST   (BLOCKS * PAGEBLOCK_PAGES)       /* entries of one call: 16 bytes each */
+
 static uint64_t address(const void *p)
 {
     return (uint64_t)(uintptr_t)p;
 }
 
-/* The direct map of [pfn, pfn + pages), in one piece of at most 512: frames as the p2m says, or nothing. Tried until it is done: the entries
- * and frames are ours, so the machine refuses only where a fault was injected. False: some of it may be done. */
-static bool map_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages, bool present)
+/* Entries of the direct map for [pfn, pfn + pages): frames as the p2m says, or nothing. Returns how many were put on the list, which has
+ * room for LIST; 0: there is no table. */
+static uint32_t list_entries(struct guest_machine *g, uint64_t pfn, uint64_t pages, bool present, struct mmu_update *list)
 {
     uint64_t bits = ARCH_PTE_PRESENT | ARCH_PTE_WRITE | ARCH_PTE_ACCESSED | ARCH_PTE_DIRTY;
-    struct mmu_update list[PAGEBLOCK_PAGES];
-    uint64_t done = 0;
+    uint32_t n = 0;
 
-    while (done < pages) {
-        uint32_t slot, n = 0, now = 0;
+    while (n < LIST && n < pages) {
+        uint32_t slot, end;
+        uint64_t ptr;
         pfn_t table;
 
-        if (!guest_walk(g, address(g->direct + (pfn + done) * FS_PAGE_BYTES), 1, &table, &slot)) {
-            return false;
+        if (!guest_walk(g, address(g->direct + (pfn + n) * FS_PAGE_BYTES), 1, &table, &slot)) {
+            return 0;
         }
-        for (; slot + n < ARCH_PT_SLOTS && done + n < pages; n++) {
-            uint64_t mfn = atomic_load_explicit(&g->p2m[pfn + done + n], memory_order_relaxed);
+        ptr = (arch_pfn_mfn(table).n << FS_PAGE_SHIFT) + slot * sizeof(uint64_t);
+        end = n + ARCH_PT_SLOTS - slot;
+        end = end < LIST ? end : LIST;
+        end = end < pages ? end : (uint32_t)pages;
+        for (uint32_t i = n; i < end; i++, ptr += sizeof(uint64_t)) {
+            list[i] = (struct mmu_update){ .ptr = ptr };
+        }
+        for (uint32_t i = n; present && i < end; i++) {
+            list[i].val = atomic_load_explicit(&g->p2m[pfn + i], memory_order_relaxed) << FS_PAGE_SHIFT | bits;
+        }
+        n = end;
+    }
+    return n;
+}
 
-            list[n] = (struct mmu_update){ .ptr = (arch_pfn_mfn(table).n << FS_PAGE_SHIFT) + (slot + n) * sizeof(uint64_t),
-                                           .val = present ? mfn << FS_PAGE_SHIFT | bits : 0 };
-        }
+/* Write them. Tried until it is done: the entries and frames are ours, so the machine refuses only where a fault was injected. False: some of it
+ * may be done. */
+static bool map_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages, bool present)
+{
+    struct mmu_update *list = g->update_list;
+    uint64_t done = 0;
+
+    spin_lock(&g->update_lock);
+    while (done < pages) {
+        uint32_t n = list_entries(g, pfn + done, pages - done, present, list), now = 0;
+
         for (unsigned i = 0; i < GUEST_RETRIES && now < n; i++) {
             uint32_t part = 0;
 
@@ -51,11 +74,18 @@ static bool map_pages(struct guest_machine *g, uint64_t pfn, uint64_t pages, boo
             now += part < n - now ? part : n - now;
         }
         done += now;
-        if (now < n) {
-            return false;
+        if (now < n || n == 0) {
+            break;
         }
     }
-    return true;
+    spin_unlock(&g->update_lock);
+    return done == pages;
+}
+
+bool guest_balloon_init(struct guest_machine *g)
+{
+    g->update_list = guest_boot_alloc(g, LIST * sizeof(struct mmu_update), 64);
+    return g->update_list != NULL;
 }
 
 /* No CPU keeps a way to frames that are to go. */
@@ -79,14 +109,12 @@ static long reservation(struct guest_machine *g, unsigned cmd, uint64_t *extents
 
 static bool is_extent(struct guest_machine *g, uint64_t pfn, unsigned order)
 {
-    uint64_t first = atomic_load(&g->p2m[pfn]);
+    uint64_t first = atomic_load(&g->p2m[pfn]), differs = first % (1ull << order);
 
     for (uint64_t i = 1; i < (1ull << order); i++) {
-        if (atomic_load(&g->p2m[pfn + i]) != first + i) {
-            return false;
-        }
+        differs |= atomic_load_explicit(&g->p2m[pfn + i], memory_order_relaxed) ^ (first + i);
     }
-    return first % (1ull << order) == 0;
+    return differs == 0;
 }
 
 /* Pages [pfn, pfn + pages), already unmapped; how many went. */
@@ -139,6 +167,41 @@ static mm_status_t give(void *ctx, pfn_t pfn, unsigned order)
     return MM_EAGAIN;
 }
 
+/* Blocks that are one extent of the machine each, from the first on. */
+static uint32_t extents_from(struct guest_machine *g, uint64_t pfn, uint32_t blocks, uint64_t *mfns)
+{
+    uint32_t n = 0;
+
+    for (; n < blocks && is_extent(g, pfn + n * PAGEBLOCK_PAGES, PAGEBLOCK_ORDER); n++) {
+        mfns[n] = atomic_load(&g->p2m[pfn + n * PAGEBLOCK_PAGES]);
+    }
+    return n;
+}
+
+static uint32_t give_blocks(void *ctx, pfn_t pfn, uint32_t blocks)
+{
+    uint64_t mfns[BLOCKS];
+    struct guest_machine *g = ctx;
+    uint32_t n = extents_from(g, pfn.n, blocks < BLOCKS ? blocks : BLOCKS, mfns), gone = 0;
+
+    if (n == 0) {
+        return give(ctx, pfn, PAGEBLOCK_ORDER) == MM_OK;
+    }
+    if (map_pages(g, pfn.n, n * PAGEBLOCK_PAGES, false) && flush(g)) {
+        for (unsigned i = 0; i < GUEST_RETRIES && gone < n; i++) {
+            long rc = reservation(g, XENMEM_decrease_reservation, &mfns[gone], n - gone, PAGEBLOCK_ORDER);
+
+            gone += rc > 0 ? (uint32_t)rc : 0;
+        }
+    }
+    for (uint64_t i = 0; i < (uint64_t)gone * PAGEBLOCK_PAGES; i++) {
+        atomic_store_explicit(&g->p2m[pfn.n + i], UINT64_MAX, memory_order_relaxed);
+    }
+    ASSERT(gone == n || map_pages(g, pfn.n + gone * PAGEBLOCK_PAGES, (n - gone) * PAGEBLOCK_PAGES, true));        /* I2 */
+    g->machine_extents += gone;
+    return gone;
+}
+
 static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 {
     struct guest_machine *g = ctx;
@@ -166,7 +229,7 @@ static mm_status_t take(void *ctx, pfn_t pfn, unsigned order)
 
 struct hotplug_ops guest_balloon_ops(struct guest_machine *g)
 {
-    return (struct hotplug_ops){ .give = give, .take = take, .ctx = g, .machine_extents = &g->machine_extents };
+    return (struct hotplug_ops){ .give = give, .give_blocks = give_blocks, .take = take, .ctx = g, .machine_extents = &g->machine_extents };
 }
 
 /* ---- one piece for single frames, and the reverse ---- */

@@ -7,6 +7,8 @@
 #include "../../mm/hotplug.h"
 #include "machine.h"
 
+/* Takes boot memory, before guest_balloon_ops(). False: there is none. */
+bool guest_balloon_init(struct guest_machine *g);
 struct hotplug_ops guest_balloon_ops(struct guest_machine *g);
 
 #endif

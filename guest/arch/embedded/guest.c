@@ -55,6 +55,9 @@ static int boot_core(struct guest *g, const struct guest_boot_config *c)
     g->pagecache = guest_boot_alloc(m, sizeof(*g->pagecache), 64);
     g->swap = guest_boot_alloc(m, sizeof(*g->swap), 64);
     g->hugetlb = guest_boot_alloc(m, sizeof(*g->hugetlb), 64);
+    if (!guest_balloon_init(m)) {
+        return -ENOMEM;
+    }
     if (g->mm == NULL || g->coop == NULL || g->vm == NULL || g->lru == NULL || g->pagecache == NULL || g->swap == NULL || g->hugetlb == NULL ||
         mm_init(g->mm, &config) != MM_OK || compaction_init(g->mm, &config) != MM_OK) {
         return -ENOMEM;

@@ -13,6 +13,7 @@
 #include "../arch.h"
 #include "frameshift/compiler.h"
 #include "host.h"
+#include "../../lib/spinlock.h"
 
 #define GUEST_CPUS_MAX 16u
 
@@ -38,6 +39,8 @@ struct guest_machine {
     uint64_t start_info, l4, tables_first, tables;
     uint64_t boot_next;                 /* bytes of the direct map that boot memory has used */
     bool boot_over;
+    void *update_list;                  /* balloon.c: boot memory, where the machine reads it without asking the host */
+    struct spinlock update_lock;
     uint64_t machine_extents;           /* balloon.c: 2 MiB extents of the machine that were given back in one piece */
     unsigned cpus;
     struct guest_cpu cpu[GUEST_CPUS_MAX];
