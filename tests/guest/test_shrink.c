@@ -269,6 +269,45 @@ static void test_core_region(void **state)
     end(&w);
 }
 
+/* A host that takes several blocks at once, and not all of them: what it did not take is in use as before, and asked for again. */
+static uint32_t host_give_blocks(void *ctx, pfn_t pfn, uint32_t blocks)
+{
+    struct host *h = ctx;
+    uint32_t n = 0;
+
+    assert_true(blocks >= 1 && blocks <= HOTPLUG_BLOCKS);
+    assert_int_equal(pfn.n / SECTION, (pfn.n + blocks * PAGEBLOCK_PAGES - 1) / SECTION);
+    while (n < blocks && (h->calls++ % 5 != 3) && change(h, pfn_make(pfn.n + n * PAGEBLOCK_PAGES), PAGEBLOCK_ORDER, true) == MM_OK) {
+        n++;
+    }
+    return n;
+}
+
+static void test_blocks_at_once(void **state)
+{
+    struct world w;
+    struct shrink_result r;
+    uint64_t gone = 0;
+
+    (void)state;
+    make(&w, 2 * SECTION);
+    scatter(&w, SECTION / 4, 2);
+    w.ops.give_blocks = host_give_blocks;
+    for (unsigned i = 0; i < 20; i++) {
+        shrink_pages(&w.f.mm, 9 * PAGEBLOCK_PAGES, &w.ops, &r);
+        gone += r.pages;
+        assert_true(r.pages <= 9 * PAGEBLOCK_PAGES);
+        assert_int_equal(has_pages(&w), 2 * SECTION - gone);
+        check(&w);
+    }
+    assert_true(gone > SECTION);
+    grow_pages(&w.f.mm, 2 * SECTION, &w.ops, &r);
+    assert_int_equal(r.pages, gone);
+    assert_int_equal(has_pages(&w), 2 * SECTION);
+    check(&w);
+    end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_down_to_the_marks),
         cmocka_unit_test(test_around_what_stays),
         cmocka_unit_test(test_each_call_fails), cmocka_unit_test(test_core_region),
+        cmocka_unit_test(test_blocks_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
