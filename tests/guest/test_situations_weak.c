@@ -43,20 +43,38 @@ static void test_policy_largest(void **state)
     assert_int_equal(aged_end(&a), 0);
 }
 
-/* Clearing blocks without sending tenants home is enough for every criterion here. */
-static void test_policy_next(void **state)
+/* A node of four sections has room for all its kernel pages in one: where they lie decides how many leave wholly. */
+static struct leave_result sections_leave(enum claim_policy policy, struct verdict *v)
 {
     static struct leave_result left;
     struct aged_config c = config(3);
+
+    c.seed = 2;
+    c.site.policy = policy;
+    c.site.nodes = 1;
+    c.site.node_sections = 4;
+    make(&c);
+    situation_leave(&a, 3, &left);
+    judge_leave(&left, v);
+    assert_int_equal(left.count, 4);
+    assert_int_equal(left.packed_ranges, 1);
+    assert_int_equal(left.faults, 0);
+    assert_int_equal(aged_end(&a), 0);
+    return left;
+}
+
+static void test_policy_sections(void **state)
+{
+    struct leave_result left;
     struct verdict v;
 
     (void)state;
-    c.site.policy = CLAIM_NEXT_BLOCK;
-    make(&c);
-    situation_leave(&a, 3, &left);
-    judge_leave(&left, &v);
+    left = sections_leave(CLAIM_LARGEST_LOWEST, &v);
+    assert_false(v.pass);
+    assert_true(left.gone < 3 && left.failed == 0);
+    left = sections_leave(CLAIM_CLEAR_FIRST, &v);
     assert_true(v.pass);
-    assert_int_equal(aged_end(&a), 0);
+    assert_int_equal(left.gone, 3);
 }
 
 /* Neither grouping nor compaction; then grouping alone. */
@@ -158,7 +176,7 @@ static void test_planted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy_largest), cmocka_unit_test(test_policy_next), cmocka_unit_test(test_baselines),
+        cmocka_unit_test(test_policy_largest), cmocka_unit_test(test_policy_sections), cmocka_unit_test(test_baselines),
         cmocka_unit_test(test_planted),
     };
 

@@ -16,6 +16,7 @@
 #include "../../guest/mm/page_alloc.h"
 
 #define CALLS_MAX 20u
+#define EVENTS_A_TASK 50u           /* each task comes to its next step as often at either size */
 #define AWAY_EVENTS 300u
 
 /* Planted: nobody keeps others out of the blocks that are left. */
@@ -73,7 +74,7 @@ static void leave_one(struct aged *a, struct leave_result *r, uint64_t start, ui
     site_counts(s, &before);
     do {
         if (l->calls > 0) {
-            ager_run(&a->ager, 100);                /* the device lets go some time */
+            ager_run(&a->ager, EVENTS_A_TASK * a->config.ager.tasks);       /* the device lets go some time */
         }
         time = arch_time_ns();
         l->status = memory_offline(s->mm, pfn_make(start), pfn_make(end), OFFLINE_RESIDUAL_OK, &s->host, &report, NULL);
