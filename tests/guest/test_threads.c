@@ -104,6 +104,26 @@ static void slot_empty(struct slot *s)
     page_put(&f.mm, p);
 }
 
+/* Kernel units of odd numbers are frozen. */
+static void kernel_unit(struct page **k, bool frozen, struct rng *r)
+{
+    gfp_t gfp = rng_below(r, 2) != 0 ? GFP_NOWAIT : GFP_KERNEL | __GFP_ACCOUNT;
+    unsigned order = rng_below(r, 64) == 0 ? PAGEBLOCK_ORDER : (unsigned)rng_below(r, 4);
+
+    if (*k == NULL) {
+        *k = frozen ? alloc_frozen_pages(&f.mm, gfp, order) : alloc_pages(&f.mm, gfp, order);
+        return;
+    }
+    if (page_state(*k) != (frozen ? PAGE_FROZEN : PAGE_USED)) {
+        atomic_fetch_add(&wrong, 1);
+    } else if (frozen) {
+        free_frozen_pages(&f.mm, page_pfn(*k), page_order(*k));
+    } else {
+        page_put(&f.mm, *k);
+    }
+    *k = NULL;
+}
+
 static void *worker(void *argument)
 {
     unsigned me = (unsigned)(uintptr_t)argument;
@@ -116,15 +136,9 @@ static void *worker(void *argument)
         uint32_t i = (uint32_t)rng_below(&r, SLOTS);
 
         if (rng_below(&r, 10) == 0) {
-            struct page **k = &kernel[rng_below(&r, 200)];
+            uint64_t k = rng_below(&r, 200);
 
-            if (*k != NULL) {
-                page_put(&f.mm, *k);
-                *k = NULL;
-            } else {
-                *k = alloc_pages(&f.mm, rng_below(&r, 2) != 0 ? GFP_NOWAIT : GFP_KERNEL | __GFP_ACCOUNT,
-                                 rng_below(&r, 64) == 0 ? PAGEBLOCK_ORDER : (unsigned)rng_below(&r, 4));
-            }
+            kernel_unit(&kernel[k], k % 2 != 0, &r);
         } else if (slot_is_empty(&slots[me][i])) {
             slot_fill(&slots[me][i], slot_number(me, i), &r);
         } else {
@@ -133,7 +147,7 @@ static void *worker(void *argument)
     }
     for (unsigned i = 0; i < 200; i++) {
         if (kernel[i] != NULL) {
-            page_put(&f.mm, kernel[i]);
+            kernel_unit(&kernel[i], i % 2 != 0, &r);
         }
     }
     return NULL;
