@@ -6,7 +6,7 @@
  * Invariants:
  *   I1  a call can stop after any block: what is gone is whole, and calling again goes on from there.
  *   I2  never more than was asked for; single pages go only where a whole block was wanted and none can go.
- *   I3  what is free above the high watermarks is given, never what is below.
+ *   I3  what is free above the high watermarks is given, never what is below, nor the 2 MiB with which a section that left could return.
  * Lock order: none of its own (hotplug.c, isolation.c, compaction.c, reclaim.c).
  * Why sections first: their struct pages can go with them.  Why the highest first: kernel pages live low, so high blocks
  *   hold what can move, and the machine gets extents that lie together.  What comes back fills sections that are here before it
@@ -23,6 +23,17 @@
 
 #define RECLAIM_TRIES 8u
 
+/* Then some memory is kept for the struct pages with which one comes back: a guest that gave all it could must be able to take it again. */
+static bool any_section_gone(const struct mm *mm)
+{
+    for (uint32_t s = 0; s < mm->section_count; s++) {
+        if (memmap_known(mm, s * SECTION_BLOCKS) && !mm_pfn_valid(mm, block_pfn(s * SECTION_BLOCKS))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint64_t least_free(const struct mm *mm)
 {
     uint64_t pages = 0;
@@ -30,7 +41,7 @@ static uint64_t least_free(const struct mm *mm)
     for (uint32_t i = 0; i < mm->zone_count; i++) {
         pages += mm->zones[i].watermark[WMARK_HIGH];
     }
-    return pages;
+    return pages + (any_section_gone(mm) ? MEMMAP_PAGES : 0);
 }
 
 uint64_t shrink_possible(const struct mm *mm)

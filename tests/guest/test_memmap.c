@@ -170,6 +170,7 @@ static void test_shrink_takes_the_maps_along(void **state)
     check(w, 0);
     shrink_pages(&w->f.mm, PAGES, &w->ops, &r);                     /* all that there is: blocks of old maps among it */
     assert_true(r.pages > SECTION_PAGES / 2);
+    assert_true(mm_free_pages(&w->f.mm) >= MEMMAP_PAGES);
     check(w, 0);
     for (uint64_t pfn = 0, maps = 0; pfn < SECTION_PAGES; pfn += PAGEBLOCK_PAGES) {
         maps += pfn >= w->f.mm.memmap_gap_end && pfn < w->f.mm.memmap_gap_end + 3 * MEMMAP_PAGES && !w->has[pfn];
