@@ -219,7 +219,9 @@ static mm_status_t fault_copy_huge(const struct fault *f, struct page *from)
     if (!pool) {
         page = anon_huge_new(f);
     } else if (anon_vma_prepare(f->vma) == MM_OK) {
-        page = hugetlb_alloc(vm, false);
+        const struct mpol_place place = place_of(f);
+
+        page = hugetlb_alloc(vm, false, &place);
     }
     if (page == NULL && !pool) {
         page_lock(from);
@@ -327,8 +329,12 @@ static mm_status_t fault_hugetlb_shared(const struct fault *f)
     struct vm *vm = f->mm->vm;
     struct page *page;
     struct pte_ref at;
-    mm_status_t status = hugetlb_file_get(f->vma->file, vma_index(f->vma, pte_huge_base(f->va)), &page);
+    uint64_t index = vma_index(f->vma, pte_huge_base(f->va));
+    struct mempolicy *policy = vma_policy_get(f->vma, index);
+    const struct mpol_place place = { .policy = policy, .index = index };
+    mm_status_t status = hugetlb_file_get(f->vma->file, index, &place, &page);
 
+    mpol_put(vm, policy);
     if (status != MM_OK) {
         return status;
     }
@@ -352,13 +358,14 @@ static mm_status_t fault_hugetlb(const struct fault *f)
 {
     struct vm *vm = f->mm->vm;
     bool reserved = !(f->vma->flags & VM_NORESERVE);
+    const struct mpol_place place = place_of(f);
     struct page *page;
     mm_status_t status = MM_ENOMEM;
 
     if (f->vma->flags & VM_SHARED) {
         return fault_hugetlb_shared(f);
     }
-    page = anon_vma_prepare(f->vma) == MM_OK ? hugetlb_alloc(vm, reserved) : NULL;
+    page = anon_vma_prepare(f->vma) == MM_OK ? hugetlb_alloc(vm, reserved, &place) : NULL;
     if (page != NULL) {
         unit_clear(page);
         status = anon_page_map_keep(f, page, NULL);

@@ -16,6 +16,7 @@
 #include "hugetlb.h"
 #include "../lib/text.h"
 #include "compaction.h"
+#include "mempolicy.h"
 #include "reclaim.h"
 #include "frameshift/assert.h"
 
@@ -266,7 +267,7 @@ void hugetlb_destroy(struct hugetlb *h)
 /* ---- surplus pages ---- */
 
 /* A page from the allocator beyond the size that was set, if there may be one; it is counted and in use. */
-static struct page *surplus_new(struct hugetlb *h)
+static struct page *surplus_new(struct hugetlb *h, nodemask_t nodes)
 {
     struct vm *vm = h->vm;
     struct page *p = NULL;
@@ -277,7 +278,7 @@ static struct page *surplus_new(struct hugetlb *h)
     h->surplus += may;
     spin_unlock(&h->lock);
     for (uint32_t node = 0; may && p == NULL && node < vm->mm->node_count; node++) {
-        p = page_new(vm, node, false);
+        p = (nodes >> node & 1) == 0 ? NULL : page_new(vm, node, false);
     }
     spin_lock(&h->lock);
     if (p != NULL) {
@@ -312,7 +313,7 @@ mm_status_t hugetlb_reserve(struct vm *vm, uint64_t n)
         if (status == MM_OK) {
             break;
         }
-        p = surplus_new(h);
+        p = surplus_new(h, ~(nodemask_t)0);
         if (p == NULL) {
             hugetlb_unreserve(vm, 0);           /* surplus pages that were had in vain go back */
             return MM_ENOMEM;
@@ -360,31 +361,49 @@ void hugetlb_unreserve(struct vm *vm, uint64_t n)
 
 /* ---- taking and giving back ---- */
 
-struct page *hugetlb_alloc(struct vm *vm, bool reserved)
+/* A free page of one of these nodes, the CPU's own first; NULL: none is free there, or all are promised. */
+static struct page *take_free(struct hugetlb *h, nodemask_t nodes, bool reserved)
 {
-    struct hugetlb *h = vm->hugetlb;
-    uint32_t home = vm->mm->cpu_node[arch_cpu_id() < vm->mm->cpus ? arch_cpu_id() : 0];
+    const struct mm *mm = h->vm->mm;
+    uint32_t home = mm->cpu_node[arch_cpu_id() < mm->cpus ? arch_cpu_id() : 0];
     struct page *p = NULL;
+
+    spin_lock(&h->lock);
+    for (uint32_t i = 0; p == NULL && i < mm->node_count && (reserved || all_free(h) > h->reserved); i++) {
+        uint32_t node = (home + i) % mm->node_count;
+
+        p = nodes >> node & 1 ? h->nodes[node].first : NULL;
+        if (p != NULL) {
+            unlink_free(&h->nodes[node], p);
+            h->reserved -= reserved;
+        }
+    }
+    spin_unlock(&h->lock);
+    return p;
+}
+
+struct page *hugetlb_alloc(struct vm *vm, bool reserved, const struct mpol_place *place)
+{
+    const struct mempolicy *policy = place != NULL ? place->policy : NULL;
+    bool decides = policy != NULL && policy->mode != MPOL_LOCAL;
+    nodemask_t nodes = decides ? mpol_nodes(vm->mm, policy, place->index >> HUGE_ORDER) : ~(nodemask_t)0;
+    bool bound = decides && policy->mode == MPOL_BIND && !reserved;         /* I2: a promise is kept, elsewhere if need be */
+    struct page *p = take_free(vm->hugetlb, nodes, reserved);
     unsigned tries = 0;
 
-    do {
-        spin_lock(&h->lock);
-        for (uint32_t i = 0; p == NULL && i < vm->mm->node_count && (reserved || all_free(h) > h->reserved); i++) {
-            struct hugetlb_node *n = &h->nodes[(home + i) % vm->mm->node_count];
-
-            p = n->first;
-            if (p != NULL) {
-                unlink_free(n, p);
-                h->reserved -= reserved;
-            }
+    while (p == NULL && !bound) {
+        p = take_free(vm->hugetlb, ~(nodemask_t)0, reserved);
+        if (p != NULL || !reserved) {
+            break;
         }
-        spin_unlock(&h->lock);
-        if (p == NULL && reserved) {            /* I2: somebody still looks at the page that is on its way back */
-            ASSERT_CMP(++tries, <, WAIT_TRIES);
-            arch_cpu_relax();
-        }
-    } while (p == NULL && reserved);
-    return p != NULL ? p : surplus_new(h);
+        ASSERT_CMP(++tries, <, WAIT_TRIES);     /* I2: somebody still looks at the page that is on its way back */
+        arch_cpu_relax();
+    }
+    p = p != NULL ? p : surplus_new(vm->hugetlb, bound ? nodes : ~(nodemask_t)0);
+    if (decides) {
+        vm_count(vm, p == NULL ? VMC_policy_refused : nodes >> page_node(vm->mm, p) & 1 ? VMC_policy_hit : VMC_policy_miss, 1);
+    }
+    return p;
 }
 
 void hugetlb_put_back(struct vm *vm, struct page *page, bool reserved)
@@ -530,6 +549,7 @@ void hugetlb_file_destroy(struct hugetlb_file *f)
             page_put(vm->mm, p);
         }
     }
+    shared_policy_destroy(vm, &f->as.policy);
     page_put(vm->mm, f->slots);
 }
 
@@ -547,7 +567,7 @@ static bool arrived(const struct address_space *as, struct page *p)
     return good;
 }
 
-mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct page **out)
+mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, const struct mpol_place *place, struct page **out)
 {
     struct hugetlb_file *f = as->backing_ctx;
     struct page *fresh = NULL;
@@ -586,7 +606,7 @@ mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct pa
             page_put(as->vm->mm, p);
             continue;
         }
-        fresh = hugetlb_alloc(as->vm, true);
+        fresh = hugetlb_alloc(as->vm, true, place);
         for (uint64_t i = 0; i < HUGE_PAGES; i++) {
             arch_page_clear(pfn_make(fresh->pfn + i));
         }

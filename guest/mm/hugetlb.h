@@ -65,8 +65,10 @@ void hugetlb_dump(const struct vm *vm, hugetlb_line_fn out, void *ctx);
 /* Promise n pages to a mapping: free ones, or surplus ones within the limit of overcommit. MM_ENOMEM: nothing is promised. May sleep. */
 mm_status_t hugetlb_reserve(struct vm *vm, uint64_t n) FS_MUST_CHECK;
 void hugetlb_unreserve(struct vm *vm, uint64_t n);
-/* A page out of the pool, refs 1, contents undefined, mapping NULL; reserved: one of those that were promised, which is used up. NULL: none. May sleep. */
-struct page *hugetlb_alloc(struct vm *vm, bool reserved);
+struct mpol_place;
+/* A page out of the pool, refs 1, contents undefined, mapping NULL; reserved: one of those that were promised, which is used up. NULL: none. May sleep.
+ * place (NULL: no policy): from a node that its policy wants if one is free there, else from another; bind without a promise: none. */
+struct page *hugetlb_alloc(struct vm *vm, bool reserved, const struct mpol_place *place);
 /* Give a page that was not used after all, and the promise with it. pre: the caller has the only mapping-less reference of its own */
 void hugetlb_put_back(struct vm *vm, struct page *page, bool reserved);
 /* The last reference of a page with PG_HUGE is gone: back to the pool with it; true: the pool does not want it, it is an ordinary unit to be freed. */
@@ -93,8 +95,8 @@ mm_status_t hugetlb_file_create(struct vm *vm, struct hugetlb_file *f, uint32_t 
 uint64_t hugetlb_file_pages(const struct address_space *as);
 /* pre: nobody maps it any more */
 void hugetlb_file_destroy(struct hugetlb_file *f);
-/* The page at index (in small pages, a multiple of 512), with a reference. MM_EINVAL: behind the end */
-mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, struct page **out) FS_MUST_CHECK;
+/* The page at index (in small pages, a multiple of 512), with a reference; a new one as hugetlb_alloc() with place. MM_EINVAL: behind the end */
+mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, const struct mpol_place *place, struct page **out) FS_MUST_CHECK;
 /* Migration, as pagecache_replace(). */
 mm_status_t hugetlb_file_replace(struct address_space *as, struct page *old, struct page *new, int32_t expected_refs) FS_MUST_CHECK;
 /* Is it one of the pool's, in nobody's hands? A hint unless hugetlb.lock is held. */

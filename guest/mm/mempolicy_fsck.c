@@ -12,6 +12,7 @@
  * Layer: L6
  */
 #include "mempolicy_fsck.h"
+#include "hugetlb.h"
 #include "pagecache.h"
 #include "pfnmap.h"
 #include "pgtable.h"
@@ -98,6 +99,11 @@ static void owners(struct check *c, enum pass pass)
     c->va = UINT64_MAX;
     for (const struct address_space *as = c->vm->pagecache != NULL ? c->vm->pagecache->spaces : NULL; as != NULL; as = as->next) {
         for (const struct policy_range *r = as->policy.first; r != NULL; r = r->next) {
+            touch(c, r->policy, pass);
+        }
+    }
+    for (const struct hugetlb_file *f = c->vm->hugetlb != NULL ? c->vm->hugetlb->files : NULL; f != NULL; f = f->next) {
+        for (const struct policy_range *r = f->as.policy.first; r != NULL; r = r->next) {
             touch(c, r->policy, pass);
         }
     }
@@ -253,6 +259,9 @@ uint64_t mempolicy_fsck(struct vm *vm, unsigned flags, mpol_fsck_fn report, void
     check_vmas(&c);
     for (const struct address_space *as = vm->pagecache != NULL ? vm->pagecache->spaces : NULL; as != NULL; as = as->next) {
         check_ranges(&c, &as->policy);
+    }
+    for (const struct hugetlb_file *f = vm->hugetlb != NULL ? vm->hugetlb->files : NULL; f != NULL; f = f->next) {
+        check_ranges(&c, &f->as.policy);
     }
     if (kmem_cache_used(vm->policy_cache) != c.policies) {
         say(&c, MPOL_FSCK_LOST, kmem_cache_used(vm->policy_cache), c.policies);

@@ -161,10 +161,10 @@ static void test_promises(void **state)
     expect(3, 3, 0, 0);
     assert_int_equal(hugetlb_reserve(&g.vm, 2), MM_OK);
     assert_int_equal(hugetlb_reserve(&g.vm, 2), MM_ENOMEM);
-    a = hugetlb_alloc(&g.vm, false);
+    a = hugetlb_alloc(&g.vm, false, NULL);
     assert_non_null(a);
-    assert_null(hugetlb_alloc(&g.vm, false));           /* the rest is promised */
-    b = hugetlb_alloc(&g.vm, true);
+    assert_null(hugetlb_alloc(&g.vm, false, NULL));           /* the rest is promised */
+    b = hugetlb_alloc(&g.vm, true, NULL);
     assert_non_null(b);
     expect(3, 1, 1, 0);
     assert_int_equal(hugetlb_set_pool(&g.vm, 0, 0), 0); /* what is in use and what is promised stays, as surplus */
@@ -192,10 +192,10 @@ static void test_overcommit(void **state)
     expect(1, 1, 0, 0);
     assert_int_equal(hugetlb_reserve(&g.vm, 2), MM_OK);
     expect(2, 2, 2, 1);
-    a = hugetlb_alloc(&g.vm, false);
+    a = hugetlb_alloc(&g.vm, false, NULL);
     assert_non_null(a);
     expect(3, 2, 2, 2);
-    assert_null(hugetlb_alloc(&g.vm, false));
+    assert_null(hugetlb_alloc(&g.vm, false, NULL));
     page_put(&g.f.mm, a);
     expect(2, 2, 2, 1);
     page_alloc_fail_from(1);

@@ -6,7 +6,9 @@
 #include "cache_check.h"
 #include "arch_hosted.h"
 #include "guest_fault.h"
+#include "hugetlb.h"
 #include "mempolicy.h"
+#include "mempolicy_fsck.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -487,9 +489,59 @@ static void test_refused(void **state)
     address_space_destroy(&shm);
 }
 
+/* ---- the pool ---- */
+
+#define POOL_BYTES (4 * HUGE_BYTES)
+
+/* Two pages of the pool on each node: a fault takes the one that the policy wants; a promise is kept all the same when that node has none. */
+static void test_pool(void **state)
+{
+    struct hugetlb_file f;
+    uint64_t at = VA;
+
+    (void)state;
+    for (uint32_t n = 0; n < NODES; n++) {
+        assert_int_equal(hugetlb_set_pool(&g.vm, n, 2), 2);
+    }
+    assert_int_equal(vm_mmap(mm, &at, POOL_BYTES, VM_ACCESS | VM_HUGETLB, NULL, 0), MM_OK);
+    set_policy(mm, VA, POOL_BYTES / PAGE, MPOL_INTERLEAVE, 0xa);
+    for (unsigned i = 0; i < 4; i++) {
+        touch(mm, VA + i * HUGE_BYTES);
+    }
+    assert_true(node_of(mm, VA) == node_of(mm, VA + 2 * HUGE_BYTES) && node_of(mm, VA + HUGE_BYTES) == node_of(mm, VA + 3 * HUGE_BYTES));
+    assert_int_equal(node_of(mm, VA) + node_of(mm, VA + HUGE_BYTES), 1 + 3);
+    assert_int_equal(vm_munmap(mm, VA, POOL_BYTES), MM_OK);
+
+    assert_int_equal(vm_mmap(mm, &at, POOL_BYTES, VM_ACCESS | VM_HUGETLB, NULL, 0), MM_OK);
+    set_policy(mm, VA, POOL_BYTES / PAGE, MPOL_BIND, 0x4);
+    for (unsigned i = 0; i < 4; i++) {
+        touch(mm, VA + i * HUGE_BYTES);
+        assert_int_equal(node_of(mm, VA + i * HUGE_BYTES) == 2, i < 2);         /* promised to the last two */
+    }
+    assert_int_equal(vm_counter(&g.vm, VMC_policy_miss), 2);
+    assert_int_equal(vm_munmap(mm, VA, POOL_BYTES), MM_OK);
+
+    assert_int_equal(hugetlb_file_create(&g.vm, &f, 2), MM_OK);
+    assert_int_equal(vm_mmap(mm, &at, 2 * HUGE_BYTES, VM_ACCESS | VM_HUGETLB | VM_SHARED, &f.as, 0), MM_OK);
+    assert_int_equal(vm_set_mempolicy(mm, MPOL_PREFERRED, 0x8), MM_OK);         /* the process's, where the object has none */
+    touch(mm, VA + HUGE_BYTES);
+    assert_int_equal(node_of(mm, VA + HUGE_BYTES), 3);
+    set_policy(mm, VA, HUGE_BYTES / PAGE, MPOL_BIND, 0x2);
+    touch(mm, VA);
+    assert_int_equal(node_of(mm, VA), 1);
+    check_caches(&g, 0);
+    assert_int_equal(mempolicy_fsck(&g.vm, 0, NULL, NULL), 0);
+    assert_int_equal(vm_munmap(mm, VA, 2 * HUGE_BYTES), MM_OK);
+    hugetlb_file_destroy(&f);
+    assert_int_equal(vm_set_mempolicy(mm, MPOL_DEFAULT, 0), MM_OK);
+    assert_int_equal(policies(), 0);
+    assert_int_equal(hugetlb_set_pool(&g.vm, HUGETLB_ALL_NODES, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_pool, setup, teardown),
         cmocka_unit_test_setup_teardown(test_check, setup, teardown),
         cmocka_unit_test_setup_teardown(test_anonymous, setup, teardown),
         cmocka_unit_test_setup_teardown(test_process, setup, teardown),
