@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "coop_world.h"
 #include "shrunk.h"
@@ -56,10 +57,26 @@ static fs_status_t resize(struct world *w, uint64_t to, bool grow, struct hv_shr
 }
 
 /* The limit follows what the guest has; world_sane() looks at it. */
+/* What this process really shows at each pfn: a page without a frame cannot be read, also where its page table is parked; the others can. */
+static void reachable(struct world *w, const char *what, uint64_t n)
+{
+    const struct guest_machine *g = &coop_guest_kernel(w->c)->machine;
+    for (uint64_t pfn = 0; pfn < g->pages; pfn++) {
+        uint8_t byte;
+        struct iovec local = { &byte, 1 }, remote = { g->direct + pfn * FS_PAGE_BYTES, 1 };
+        bool read = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1, has = g->p2m[pfn] != UINT64_MAX;
+        if (read != has) {
+            fail_msg("seed %llu, %s %llu: pfn %#llx %s", (unsigned long long)w->seed, what, (unsigned long long)n, (unsigned long long)pfn,
+                     read ? "was given and can be read" : "has a frame and cannot be read");
+        }
+    }
+}
+
 static void sane(struct world *w, const char *what, uint64_t n)
 {
     w->max_pages = tot_pages(w);
     world_sane(w, what, n);
+    reachable(w, what, n);
 }
 
 static void expect(struct world *w, fs_status_t s, fs_status_t wanted, const struct fs_error *err, const char *what, uint64_t n)
