@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "bitmap.h"
+#include "frameshift/assert.h"
 #include "coop_job.h"
 
 #define ROUND_BLOCKS (COOP_ROUND_MOST / FS_SP_PAGES)
@@ -101,9 +102,10 @@ static void list_moves(struct coop_job *job, const struct blocks *blocks, const 
 static fs_status_t assign(struct coop_job *job, struct blocks *blocks)
 {
     size_t extents = job->reserved_count / FS_SP_PAGES;
-    mfn_t *extent = malloc((extents + 1) * sizeof(*extent));
+    mfn_t *extent = calloc(extents + 1, sizeof(*extent));
     uint64_t *used = bitmap_new(job->reserved_count);
     fs_status_t s = extent == NULL || used == NULL ? FS_NO_MEMORY : FS_OK;
+    ASSERT_CMP(job->reserved_count % FS_SP_PAGES, ==, 0);
     blocks->count = extents < blocks->count ? extents : blocks->count;
     if (s == FS_OK) {
         for (size_t i = 0; i < extents; i++) {

@@ -577,8 +577,11 @@ mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, const str
         return MM_EINVAL;
     }
     for (;;) {
-        struct page *p;
+        struct page *p, *locked = fresh;
 
+        if (locked != NULL) {
+            page_lock(locked);                  /* whoever found it by its number looks at mapping and index under this lock */
+        }
         spin_lock(&as->tree_lock);
         p = slots_of(f)[unit];
         if (p == NULL && fresh != NULL) {
@@ -594,6 +597,9 @@ mm_status_t hugetlb_file_get(struct address_space *as, uint64_t index, const str
             page_get(p);
         }
         spin_unlock(&as->tree_lock);
+        if (locked != NULL) {
+            page_unlock(locked);
+        }
         if (p != NULL) {
             if (fresh != NULL) {                /* somebody else was faster */
                 hugetlb_put_back(as->vm, fresh, true);

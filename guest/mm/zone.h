@@ -146,7 +146,8 @@ struct zone {
     uint32_t first_block, end_block;                /* span; holes are blocks of PAGE_HOLE pages */
     uint32_t *position;                             /* [block - first_block]: its place in the order of preference */
     uint32_t *block_at;                             /* [position] */
-    uint64_t present_pages, managed_pages;
+    uint64_t present_pages;
+    _Atomic uint64_t managed_pages;                 /* written under the lock, read without */
     uint8_t id, node, kind;
     bool low_signalled;
     struct pcp *pcp;                                /* [cpus] */
