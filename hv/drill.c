@@ -28,6 +28,8 @@
 #include "journal.h"
 #include "topology.h"
 
+#define RESIZE_TRIES 4
+
 struct drill {
     const struct rig_ops *ops;
     const struct hv_drill_options *o;
@@ -310,6 +312,19 @@ static fs_status_t online_once(struct drill *d, uint64_t seed, const char *dimm,
     return step_end(d, s, words.text, true, err);
 }
 
+/* How much a guest can give depends on what it does at that moment: where it says no to a quarter, whole pageblocks that it named instead. */
+static fs_status_t resize_once(struct drill *d, struct hv_shrink_options *o, struct hv_shrink_report *r, struct fs_error *words)
+{
+    fs_status_t s = hv_shrink(d->hv, o, r, words);
+    for (int i = 0; i < RESIZE_TRIES && s == FS_REFUSED && !o->grow && r->detailed && r->guest_possible_pages >= FS_SP_PAGES; i++) {
+        if (r->guest_possible_pages < r->pages_before) {
+            o->to_pages = r->pages_before - r->guest_possible_pages / FS_SP_PAGES * FS_SP_PAGES;
+        }
+        s = hv_shrink(d->hv, o, r, words);
+    }
+    return s;
+}
+
 /* A quarter of the guest goes, or comes back, while it writes; what came or went is asked of the machine. */
 static fs_status_t resize(struct drill *d, uint64_t seed, bool grow, bool *again, struct fs_error *err)
 {
@@ -319,7 +334,7 @@ static fs_status_t resize(struct drill *d, uint64_t seed, bool grow, bool *again
     step_begin(d, seed, grow ? "grow" : "shrink", "");
     fs_status_t s = count_begin(d, &words);
     if (s == FS_OK) {
-        s = hv_shrink(d->hv, &o, &r, &words);
+        s = resize_once(d, &o, &r, &words);
         count_end(d);
     }
     bool pending = journal_pending(d->state_dir), wrong = false;

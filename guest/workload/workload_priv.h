@@ -54,6 +54,7 @@ struct file_task {
     struct mm_struct *mm;           /* maps the file */
     uint64_t va;
     struct versions expected, stored;
+    uint16_t next;                  /* the version that is being written; set before writing */
     _Atomic uint64_t writing;       /* the line that is being written, + 1: the store may see any part of it */
     _Atomic uint64_t store_wrong;   /* found by the store, which may run on any CPU; the page is the last one */
     _Atomic uint64_t store_page;
