@@ -124,8 +124,8 @@ soak: all tests
 
 # What the engine costs: prints figures and which required ones are met. The allocator's benches are programs of their own (doc/GUEST.md).
 WRAPPED := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=free
-$(BUILD)/obj/tests/bench/engine.o: GUEST_FLAGS += -Ihv $(XEN_DEFS)
-$(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/libhv.a
+$(BUILD)/obj/tests/bench/engine.o $(BUILD)/obj/tests/bench/tool.o: GUEST_FLAGS += -Ihv $(XEN_DEFS)
+$(BUILD)/bench/engine: $(BUILD)/obj/tests/bench/engine.o $(BUILD)/obj/tests/bench/tool.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) $(WRAPPED) -o $@ $^ $(HV_LIBS)
 
@@ -137,7 +137,7 @@ $(BUILD)/bench/shrink: $(BUILD)/obj/tests/bench/shrink.o $(BUILD)/obj/tools/dril
 
 # Every stop of a guest that moves its own pages.
 $(BUILD)/obj/tests/bench/stops.o: GUEST_FLAGS += -D_GNU_SOURCE -Ihv -Itools $(XEN_DEFS)
-$(BUILD)/bench/stops: $(BUILD)/obj/tests/bench/stops.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
+$(BUILD)/bench/stops: $(BUILD)/obj/tests/bench/stops.o $(BUILD)/obj/tests/bench/tool.o $(DRILL_OBJ) $(GUEST_EMB_OBJ) $(BUILD)/libguest.a $(BUILD)/obj/tests/hv/no_xen.o $(BUILD)/libhv.a
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -Wl,--wrap=arch_stop_machine,--wrap=mmap -o $@ $^ $(HV_LIBS)
 

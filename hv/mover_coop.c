@@ -342,17 +342,22 @@ static fs_status_t block_rest(struct coop_job *job)
     return s;
 }
 
-/* p50 and p99 of the stops, in the guest's words; no more than the longest. */
+static uint64_t at_most(uint64_t ns, uint64_t most)
+{
+    return ns < most ? ns : most;
+}
+
+/* p50 and p99 of all stops since the guest started, in its words, but no more than the longest of this evacuation: an earlier one may have been worse. */
 static fs_status_t ask_stops(struct coop_job *job, struct fs_error *err)
 {
+    struct hv_domain_report *r = job->result->report;
     struct fs_abi_request q = { .op = FS_ABI_QUERY };
     struct fs_abi_response a;
     coop_send(&job->channel, &q, NULL);
     fs_status_t s = coop_receive(&job->channel, &a, NULL, MFN_NONE, err);
-    if (s == FS_OK && a.value[FS_ABI_QUERIED_STOP_P99_NS] <= a.value[FS_ABI_QUERIED_STOP_LONGEST_NS]) {
-        job->result->report->p99_pause_ns = a.value[FS_ABI_QUERIED_STOP_P99_NS];
-        job->result->report->p50_pause_ns = a.value[FS_ABI_QUERIED_STOP_P50_NS] <= a.value[FS_ABI_QUERIED_STOP_P99_NS]
-                                                ? a.value[FS_ABI_QUERIED_STOP_P50_NS] : 0;
+    if (s == FS_OK) {
+        r->p99_pause_ns = at_most(a.value[FS_ABI_QUERIED_STOP_P99_NS], r->max_pause_ns);
+        r->p50_pause_ns = at_most(a.value[FS_ABI_QUERIED_STOP_P50_NS], r->p99_pause_ns);
     }
     return s;
 }

@@ -209,13 +209,9 @@ static size_t core_grants(struct emb_machine *m, struct emb_domain *d, struct hv
 {
     size_t n = 0;
     for (uint32_t ref = 0; d->core && ref < d->core->gnttab.frames * EMB_GNT_FRAME_REFS; ref++) {
-        uint32_t *entry;
-        struct emb_active *act;
-        int16_t rc = emb_gnt_find(m, d, ref, &entry, &act);
-        ASSERT_CMP(rc, ==, GNTST_okay);
-        uint32_t flags = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
-        uint64_t mfn = emb_gnt_frame(entry);
-        if ((flags & GTF_type_mask) == GTF_permit_access && mfn < m->max_mfn) {
+        uint64_t mfn;
+        uint32_t flags;
+        if (emb_gnt_offers(m, d, ref, &mfn, &flags) && mfn < m->max_mfn) {
             uint8_t kind = flags & (GTF_reading | GTF_writing) ? HV_SPECIAL_GRANT_MAPPED : HV_SPECIAL_GRANT_OFFERED;
             out[n++] = (struct hv_special){ .gfn = FS_FRAME_NONE, .mfn = mfn_make(mfn), .grant_ref = ref, .kind = kind };
         }

@@ -17,9 +17,6 @@
 #include "emb_backend.h"
 #include "emb_core.h"
 
-#include <xen/xen.h>
-#include <xen/grant_table.h>
-
 struct hv_grants {
     uint16_t domid;
     uint32_t frames;                    /* of the table, held */
@@ -76,13 +73,10 @@ static size_t read_all(struct emb_machine *m, struct emb_domain *d, uint64_t *ou
         }
     }
     for (uint32_t ref = 0; d->core && ref < d->core->gnttab.frames * EMB_GNT_FRAME_REFS; ref++) {
-        uint32_t *entry;
-        struct emb_active *act;
-        int16_t rc = emb_gnt_find(m, d, ref, &entry, &act);
-        ASSERT_CMP(rc, ==, GNTST_okay);
-        uint32_t flags = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
-        if ((flags & GTF_type_mask) == GTF_permit_access) {
-            out[n++] = emb_gnt_frame(entry);
+        uint64_t mfn;
+        uint32_t flags;
+        if (emb_gnt_offers(m, d, ref, &mfn, &flags)) {
+            out[n++] = mfn;
         }
     }
     return n;

@@ -1,7 +1,7 @@
 /*
  * direct.c - the direct map of a core domain, as host memory.
  *
- * Owns: core->mapped, core->direct_l1, and the host mappings at core->boot.direct.
+ * Owns: core->mapped, core->direct_l1, core->parked, and the host mappings at core->boot.direct and in the parking place beside it.
  * Invariants: I1 after a call, what the host shows at a pfn's address is what the guest's tables
  * (root of its first initialised vCPU) say about that address: the frame, read-only where any
  * level is, nothing where an entry is missing;
@@ -10,11 +10,11 @@
  * I3 parked[e]: the host's page table that showed extent e (512 aligned frames) to the guest lies in the parking place, at the extent's own
  * offset; nobody but this file reaches it.
  * Lock order: the machine's lock is held.
+ * Why: a guest kernel that writes through a stale or forbidden mapping must fail here as it
+ * would on Xen: with a fault, or in a frame that is no more its own.
  * Why parking: to take 512 touched pages out of a process costs its host 100 microseconds; to move their page table within
  * it, a few, for many at once less than one each. It is moved back when these frames are shown again, wherever; it ends with the domain.
  * Neighbours are one mapping of the host there, too.
- * Why: a guest kernel that writes through a stale or forbidden mapping must fail here as it
- * would on Xen: with a fault, or in a frame that is no more its own.
  * Cost: a sync walks every entry (or those below a changed one) and makes one mmap() for each changed run; a touched entry one.
  * The host limits mappings (vm.max_map_count, 65530 by default): guests of more pages than that, whose
  * frames are all scattered, cannot be mapped; emb_direct_room() tells before more are scattered.

@@ -190,6 +190,8 @@ void emb_gnt_unpin(struct emb_machine *m, struct emb_domain *granter, uint32_t r
 uint32_t emb_gnt_kinds(uint32_t flags);                  /* of GNTMAP_*: bits 1 << EMB_PIN_* */
 bool emb_gnt_in_use(const struct emb_active *a);
 uint64_t emb_gnt_frame(const uint32_t *entry);          /* as the guest has it now */
+/* Does the entry permit access, as the guest has it now? *mfn: its word, any number; *flags: GTF_*. pre: a core domain's, ref is within its table */
+bool emb_gnt_offers(struct emb_machine *m, struct emb_domain *granter, uint32_t ref, uint64_t *mfn, uint32_t *flags);
 /* The domain dies: what it mapped of others. */
 void emb_gnttab_release(struct emb_machine *m, struct emb_domain *d);
 

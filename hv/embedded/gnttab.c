@@ -62,6 +62,17 @@ uint64_t emb_gnt_frame(const uint32_t *entry)
     return __atomic_load_n(entry + 1, __ATOMIC_SEQ_CST);
 }
 
+bool emb_gnt_offers(struct emb_machine *m, struct emb_domain *granter, uint32_t ref, uint64_t *mfn, uint32_t *flags)
+{
+    uint32_t *entry;
+    struct emb_active *act;
+    int16_t rc = emb_gnt_find(m, granter, ref, &entry, &act);
+    ASSERT_CMP(rc, ==, GNTST_okay);
+    *flags = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
+    *mfn = emb_gnt_frame(entry);
+    return (*flags & GTF_type_mask) == GTF_permit_access;
+}
+
 uint32_t emb_gnt_kinds(uint32_t flags)
 {
     bool write = !(flags & GNTMAP_readonly);

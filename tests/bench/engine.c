@@ -32,7 +32,7 @@
 
 #include "../../tools/drill/coop_guest.h"
 #include "embedded/embedded.h"
-#include "hv_priv.h"
+#include "tool.h"
 
 #define GIB_PAGES ((uint64_t)262144)
 #define ROUNDS 7u
@@ -47,22 +47,10 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what)
-{
-    fprintf(stderr, "engine: %s\n", what);
-    exit(2);
-}
-
 static void require(bool met, const char *words)
 {
     printf("    %-8s %s\n", met ? "met" : "MISSED", words);
     missed = missed || !met;
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
 }
 
 static uint64_t median(uint64_t *list, size_t count)
@@ -131,53 +119,13 @@ static int64_t heap_mark(void)
 
 /* ---- runs ---------------------------------------------------------------- */
 
-static char state_dir[] = "/dev/shm/frameshift-bench-XXXXXX";
-
-static struct hv *handle_with(struct emb_machine *m, void (*on_event)(void *arg, const struct fs_event *e), void *arg)
-{
-    struct hv *hv = NULL;
-    struct hv_config config = { .state_dir = state_dir, .on_event = on_event, .event_arg = arg };
-    struct hv_backend *be = emb_backend(m);
-    if (be == NULL || hv_open_backend(&config, be, &hv) != FS_OK) {
-        die("no handle");
-    }
-    return hv;
-}
-
-static struct hv *handle(struct emb_machine *m) { return handle_with(m, NULL, NULL); }
-
-static void evacuate(struct emb_machine *m, const char *target, bool dry_run, bool verify, struct hv_report *r)
-{
-    struct hv *hv = handle(m);
-    struct hv_evacuate_options o = { .target = target, .dry_run = dry_run, .verify = verify };
-    struct fs_error err = { "" };
-    fs_status_t s = hv_evacuate(hv, &o, r, &err);
-    if (s != FS_OK && s != FS_PARTIAL) {
-        die(err.text);
-    }
-    hv_close(hv);
-}
-
-static void online(struct emb_machine *m, const char *target)
-{
-    struct hv *hv = NULL;
-    struct hv_config config = { .state_dir = state_dir };
-    struct fs_error err = { "" };
-    uint64_t pages;
-    struct hv_backend *be = emb_backend(m);
-    if (be == NULL || hv_open_backend(&config, be, &hv) != FS_OK || hv_online(hv, target, &pages, &err) != FS_OK) {
-        die(err.text);
-    }
-    hv_close(hv);
-}
-
 static uint16_t guest(struct emb_machine *m, const char *name, enum hv_domain_kind kind, uint64_t pages, uint32_t node, bool any_node)
 {
     struct emb_domain_config c = { .kind = kind, .pages = pages, .vcpus = 2, .node = node, .any_node = any_node, .seed = node + 1, .processes = 3 };
     uint16_t domid = 0;
     (void)snprintf(c.name, sizeof(c.name), "%s", name);
     if (emb_domain_create(m, &c, &domid) != 0) {
-        die("a guest cannot be built");
+        tool_die("a guest cannot be built");
     }
     return domid;
 }
@@ -192,7 +140,7 @@ static uint64_t plan_ns(struct emb_machine *m, uint64_t gib, uint64_t *peak, str
     (void)snprintf(target, sizeof(target), "mfn:%" PRIx64 "-%" PRIx64, node.start.n, node.start.n + gib * GIB_PAGES);
     int64_t before = heap_mark();
     uint64_t since = now_ns();
-    evacuate(m, target, true, false, &r);
+    tool_evacuate(m, target, true, false, &r);
     uint64_t ns = now_ns() - since;
     *peak = (uint64_t)(heap_peak - before);
     *plan = r.plan;
@@ -214,7 +162,7 @@ static void bench_plan(void)
     }
     struct emb_machine *m = emb_machine_create(&c);
     if (m == NULL) {
-        die("no memory for the frame table of 1 TiB");
+        tool_die("no memory for the frame table of 1 TiB");
     }
     for (uint32_t i = 0; i < 4; i++) {
         char name[16];
@@ -247,7 +195,7 @@ static void bench_machine_bytes(void)
     uint64_t frames = 8 * GIB_PAGES;
     struct emb_machine *m = emb_machine_create(&c);
     if (m == NULL) {
-        die("no machine");
+        tool_die("no machine");
     }
     uint64_t table = emb_metadata_bytes(m), empty = emb_arena_bytes(m);
     (void)guest(m, "hap", HV_DOMAIN_HAP, 4 * GIB_PAGES - 8192, 1, false);
@@ -271,12 +219,12 @@ static struct emb_machine *filled(enum guest_kind kind, uint64_t pages, struct c
     struct emb_machine *m = emb_machine_create(&c);
     *coop = NULL;
     if (m == NULL) {
-        die("no machine");
+        tool_die("no machine");
     }
     if (kind == COOP_GUEST) {
         struct coop_guest_config g = { .name = "guest", .pages = pages, .vcpus = 1, .node = 1, .boot = { .seed = 1 } };
         if (coop_guest_create(m, &g, coop) != 0) {
-            die("a guest cannot be built");
+            tool_die("a guest cannot be built");
         }
     } else {
         (void)guest(m, "guest", kind == PV_GUEST ? HV_DOMAIN_PV : HV_DOMAIN_HAP, pages, 1, false);
@@ -291,11 +239,11 @@ static struct footprint footprint(enum guest_kind kind, uint64_t pages, bool ver
     struct footprint f = { 0 };
     struct hv_report r = { 0 };
     int64_t before = heap_mark();
-    evacuate(m, "NODE1", true, false, &r);
+    tool_evacuate(m, "NODE1", true, false, &r);
     f.plan = (uint64_t)(heap_peak - before);
     hv_report_free(&r);
     before = heap_mark();
-    evacuate(m, "NODE1", false, verify, &r);
+    tool_evacuate(m, "NODE1", false, verify, &r);
     f.run = (uint64_t)(heap_peak - before);
     f.frames = r.frames_total;
     f.moved = r.frames_moved;
@@ -344,7 +292,7 @@ static struct footprint rolled_back(uint64_t pages)
     struct emb_machine *m = filled(PV_GUEST, pages, &coop);
     struct emb_fault_plan plan = { .only_op = true, .op = worst[PV_GUEST].op, .fail_call = worst[PV_GUEST].nth };
     int64_t peak = 0;
-    struct hv *hv = handle_with(m, at_resume, &peak);
+    struct hv *hv = tool_handle(m, at_resume, &peak);
     struct hv_evacuate_options o = { .target = "NODE1", .verify = true };
     struct footprint f = { 0 };
     struct hv_report r = { 0 };
@@ -355,7 +303,7 @@ static struct footprint rolled_back(uint64_t pages)
     f.run = (uint64_t)(peak - before);
     f.plan = (uint64_t)(heap_peak - before);
     if (emb_fault_fired(m) != 1 || r.domain_count != 1 || r.domains[0].status == FS_OK || r.domains[0].moved != 0 || s == FS_NEEDS_RECOVER) {
-        die("the round was not undone");
+        tool_die("the round was not undone");
     }
     emb_fault_arm(m, NULL);
     f.frames = r.frames_total;
@@ -388,7 +336,7 @@ static struct footprint recovered(enum guest_kind kind, uint64_t pages)
     emb_fault_arm(m, &plan);
     pid = fork();
     if (pid == 0) {
-        evacuate(m, "NODE1", false, true, &r);
+        tool_evacuate(m, "NODE1", false, true, &r);
         _exit(0);
     }
     while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
@@ -400,12 +348,12 @@ static struct footprint recovered(enum guest_kind kind, uint64_t pages)
     emb_fault_arm(m, NULL);
     emb_machine_reap(m);
     if (pid < 0 || !WIFSIGNALED(status)) {
-        die("the tool was not killed");
+        tool_die("the tool was not killed");
     }
-    struct hv *hv = handle(m);
+    struct hv *hv = tool_handle(m, NULL, NULL);
     int64_t before = heap_mark();
     if (hv_recover(hv, &out, &err) != FS_OK) {
-        die(err.text);
+        tool_die(err.text);
     }
     f.run = (uint64_t)(heap_peak - before);
     hv_close(hv);
@@ -456,7 +404,7 @@ static uint64_t plain_ns(const struct plain *whole, size_t pages, unsigned threa
         parts[t].first = pages * t / threads;
         parts[t].end = pages * (t + 1) / threads;
         if (t > 0 && pthread_create(&ids[t], NULL, plain_main, &parts[t]) != 0) {
-            die("no thread");
+            tool_die("no thread");
         }
     }
     plain_main(&parts[0]);
@@ -474,7 +422,7 @@ static uint8_t *ram(size_t pages, uint8_t fill)
         p = mmap(NULL, pages * FS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     }
     if (p == MAP_FAILED) {
-        die("no memory for the plain copy");
+        tool_die("no memory for the plain copy");
     }
     (void)close(fd);
     memset(p, fill, pages * FS_PAGE_BYTES);
@@ -485,7 +433,7 @@ static uint32_t *shuffled(size_t pages, uint64_t seed)
 {
     uint32_t *order = malloc(pages * sizeof(*order));
     if (order == NULL) {
-        die("no memory");
+        tool_die("no memory");
     }
     for (size_t i = 0; i < pages; i++) {
         order[i] = (uint32_t)i;
@@ -524,19 +472,19 @@ static void bench_copy(void)
     uint32_t *order_from = shuffled(pages, 1), *order_to = shuffled(pages, 2);
     struct plain p = { .from = ram(pages, 1), .to = ram(pages, 2) };
     if (m == NULL) {
-        die("no machine");
+        tool_die("no machine");
     }
     (void)guest(m, "pv", HV_DOMAIN_PV, pages, 1, false);
     for (unsigned i = 0; i <= ROUNDS; i++) {        /* the first round touches every page and does not count */
         const char *target = i % 2 == 0 ? "NODE1" : "NODE2";
         struct hv_report r = { 0 };
         uint64_t ns, moved, count = i > 0 ? i - 1 : 0;
-        evacuate(m, target, false, false, &r);
-        online(m, target);
+        tool_evacuate(m, target, false, false, &r);
+        tool_online(m, target);
         copy_phase(&r, &ns, &moved);
         hv_report_free(&r);
         if (moved < pages / 2) {
-            die("the guest was not moved");
+            tool_die("the guest was not moved");
         }
         engine[count] = ns * 1000 / moved;
         p.order_from = order_from;
@@ -559,9 +507,7 @@ static void bench_copy(void)
 int main(int argc, char **argv)
 {
     const char *only = argc > 1 ? argv[1] : "";
-    if (mkdtemp(state_dir) == NULL) {
-        die("no folder in /dev/shm");
-    }
+    tool_begin("engine");
     if (*only == '\0' || strcmp(only, "plan") == 0) {
         bench_plan();
     }
@@ -579,9 +525,6 @@ int main(int argc, char **argv)
     if (*only == '\0' || strcmp(only, "copy") == 0) {
         bench_copy();
     }
-    char lock[64];
-    (void)snprintf(lock, sizeof(lock), "%s/lock", state_dir);
-    (void)unlink(lock);
-    (void)rmdir(state_dir);
+    tool_end();
     return missed ? 1 : 0;
 }

@@ -14,16 +14,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "../../guest/arch/arch.h"
 #include "../../tools/drill/coop_rig.h"
 #include "embedded/core.h"
 #include "embedded/embedded.h"
-#include "hv_priv.h"
+#include "tool.h"
 
 #define STOPS_MAX   65536u
 #define GUESTS      4u
@@ -36,7 +34,6 @@
 static uint64_t elapsed[STOPS_MAX], work[STOPS_MAX], still[STOPS_MAX], host_ns, host_calls;
 static size_t count;                        /* one kernel at a time: stops do not overlap */
 static _Atomic bool in_stop;
-static char state_dir[] = "/dev/shm/frameshift-bench-XXXXXX";
 
 void __real_arch_stop_machine(void (*fn)(void *arg), void *arg);
 void __wrap_arch_stop_machine(void (*fn)(void *arg), void *arg);
@@ -87,18 +84,6 @@ void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t off
     return p;
 }
 
-static void die(const char *what)
-{
-    fprintf(stderr, "stops: %s\n", what);
-    exit(2);
-}
-
-static int compare(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* Nearest rank; the list is sorted. */
 static double ms(const uint64_t *list, unsigned thousandths)
 {
@@ -106,29 +91,14 @@ static double ms(const uint64_t *list, unsigned thousandths)
     return (double)list[rank > 0 ? rank - 1 : 0] / 1e6;
 }
 
-/* The guest goes from NODE1 to NODE2 or back; the DIMM that it left comes back.  Frames that moved. */
+/* The guest leaves the DIMM, which comes back. Frames that moved. */
 static uint64_t move_away(struct emb_machine *m, const char *target, bool verify)
 {
-    struct hv *hv = NULL;
-    struct hv_config config = { .state_dir = state_dir };
-    struct hv_evacuate_options o = { .target = target, .verify = verify };
     struct hv_report r;
-    struct fs_error err = { "" };
-    uint64_t onlined, moved;
-    struct hv_backend *be = emb_backend(m);
-    if (be == NULL || hv_open_backend(&config, be, &hv) != FS_OK) {
-        die("no handle");
-    }
-    fs_status_t s = hv_evacuate(hv, &o, &r, &err);
-    if (s != FS_OK && s != FS_PARTIAL) {
-        die(err.text);
-    }
-    moved = r.frames_moved;
+    tool_evacuate(m, target, false, verify, &r);
+    uint64_t moved = r.frames_moved;
     hv_report_free(&r);
-    if (hv_online(hv, target, &onlined, &err) != FS_OK) {
-        die(err.text);
-    }
-    hv_close(hv);
+    tool_online(m, target);
     return moved;
 }
 
@@ -142,20 +112,20 @@ static uint64_t one_guest(uint64_t seed, bool threads, bool verify)
     uint64_t pages, moved = 0;
     void *kernel;
     if (m == NULL || ops->create(m, &k, &kernel) != 0) {
-        die("no machine or no guest");
+        tool_die("no machine or no guest");
     }
     ops->step(kernel, WARM_STEPS);
     if (threads && ops->start(kernel) != 0) {
-        die("no threads");
+        tool_die("no threads");
     }
     for (unsigned i = 0; i < MOVES; i++) {
         moved += move_away(m, targets[i % 2], verify);
     }
     if (threads && ops->stop(kernel) != 0) {
-        die("threads do not stop");
+        tool_die("threads do not stop");
     }
     if (ops->check(kernel, stderr, &pages) != 0) {
-        die("a fault was found");
+        tool_die("a fault was found");
     }
     ops->destroy(kernel);
     emb_machine_destroy(m);
@@ -170,11 +140,11 @@ static bool measure(bool threads, bool verify)
         moved += one_guest(seed, threads, verify);
     }
     if (count == 0) {
-        die("nothing was moved in a stop");
+        tool_die("nothing was moved in a stop");
     }
-    qsort(elapsed, count, sizeof(*elapsed), compare);
-    qsort(work, count, sizeof(*work), compare);
-    qsort(still, count, sizeof(*still), compare);
+    qsort(elapsed, count, sizeof(*elapsed), compare_u64);
+    qsort(work, count, sizeof(*work), compare_u64);
+    qsort(still, count, sizeof(*still), compare_u64);
     printf("stops: %s%s: %" PRIu64 " frames moved, %zu stops\n"
            "    elapsed ms p50 %.3f, p99 %.3f, longest %.3f; all CPUs still p50 %.3f, p99 %.3f, longest %.3f; "
            "work ms p50 %.3f, p99 %.3f, longest %.3f; "
@@ -188,17 +158,12 @@ static bool measure(bool threads, bool verify)
 int main(void)
 {
     bool met = true;
-    if (mkdtemp(state_dir) == NULL) {
-        die("no folder in /dev/shm");
-    }
+    tool_begin("stops");
     for (int threads = 0; threads < 2; threads++) {
         met = measure(threads != 0, false) && met;
         (void)measure(threads != 0, true);
     }
     printf("    %-8s p99 at most 1 ms, without --verify\n", met ? "met" : "MISSED");
-    char lock[64];
-    (void)snprintf(lock, sizeof(lock), "%s/lock", state_dir);
-    (void)unlink(lock);
-    (void)rmdir(state_dir);
+    tool_end();
     return met ? 0 : 1;
 }

@@ -56,7 +56,6 @@ static fs_status_t resize(struct world *w, uint64_t to, bool grow, struct hv_shr
     return resize_more(w, to, grow, NULL, r, err);
 }
 
-/* The limit follows what the guest has; world_sane() looks at it. */
 /* What this process really shows at each pfn: a page without a frame cannot be read, also where its page table is parked; the others can. */
 static void reachable(struct world *w, const char *what, uint64_t n)
 {
@@ -72,6 +71,7 @@ static void reachable(struct world *w, const char *what, uint64_t n)
     }
 }
 
+/* The limit follows what the guest has; world_sane() looks at it. */
 static void sane(struct world *w, const char *what, uint64_t n)
 {
     w->max_pages = tot_pages(w);

@@ -7,6 +7,9 @@
  * Cost: the model's queries are linear in the pages.
  */
 #include "guest_fixture.h"
+#include "compaction.h"
+#include "isolation.h"
+#include "pageblock.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -216,4 +219,16 @@ void owners_check(const struct owners *o)
         assert_int_equal(page_state(o->page_of[i]), PAGE_USED);
         assert_int_equal(o->page_of[i]->private, i);
     }
+}
+
+bool empty_for_a_moment(struct mm *mm, uint32_t first, uint32_t end)
+{
+    struct compact_result result;
+    mm_status_t status = isolate_range(mm, block_pfn(first), block_pfn(end), ISOLATE_RESIDUAL, NULL);
+
+    if (status != MM_OK) {
+        return true;                            /* somebody else was there first, or a page is in the way */
+    }
+    status = evacuate_range(mm, block_pfn(first), block_pfn(end), &result);
+    return (status == MM_OK || status == MM_EAGAIN) && isolate_undo(mm, block_pfn(first), block_pfn(end)) == MM_OK;
 }

@@ -43,6 +43,22 @@ static void test_policy_largest(void **state)
     assert_int_equal(aged_end(&a), 0);
 }
 
+/* Clearing blocks without sending tenants home is enough for every criterion here. */
+static void test_policy_next(void **state)
+{
+    static struct leave_result left;
+    struct aged_config c = config(3);
+    struct verdict v;
+
+    (void)state;
+    c.site.policy = CLAIM_NEXT_BLOCK;
+    make(&c);
+    situation_leave(&a, 3, &left);
+    judge_leave(&left, &v);
+    assert_true(v.pass);
+    assert_int_equal(aged_end(&a), 0);
+}
+
 /* A node of four sections has room for all its kernel pages in one: where they lie decides how many leave wholly. */
 static struct leave_result sections_leave(enum claim_policy policy, struct verdict *v)
 {
@@ -176,8 +192,8 @@ static void test_planted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy_largest), cmocka_unit_test(test_policy_sections), cmocka_unit_test(test_baselines),
-        cmocka_unit_test(test_planted),
+        cmocka_unit_test(test_policy_largest), cmocka_unit_test(test_policy_next), cmocka_unit_test(test_policy_sections),
+        cmocka_unit_test(test_baselines), cmocka_unit_test(test_planted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

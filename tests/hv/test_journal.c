@@ -24,32 +24,12 @@
 #include <cmocka.h>
 
 #include "journal.h"
+#include "journal_place.h"
 
 #define FILE_HEADER   16u
 #define RECORD_HEADER 32u
 
-static char base[64], dir[128], file[160];
-
-static int make_base(void **state)
-{
-    (void)state;
-    snprintf(base, sizeof(base), "/tmp/fs-journal-XXXXXX");
-    if (!mkdtemp(base)) {
-        return -1;
-    }
-    snprintf(dir, sizeof(dir), "%s/state", base);
-    snprintf(file, sizeof(file), "%s/journal", dir);
-    return 0;
-}
-
-static int remove_base(void **state)
-{
-    char command[192];
-
-    (void)state;
-    snprintf(command, sizeof(command), "chmod -R u+rwx %s && rm -rf %s", base, base);
-    return system(command);
-}
+static const char *const dir = journal_place.dir, *const file = journal_place.file;
 
 /* ---- the file's bytes ------------------------------------------------------- */
 
@@ -68,15 +48,6 @@ static uint8_t *read_file(const char *path, size_t *bytes)
     assert_int_equal(*bytes, st.st_size);
     fclose(f);
     return p;
-}
-
-static void write_file(const char *path, const void *data, size_t bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, data, bytes), (ssize_t)bytes);
-    close(fd);
 }
 
 static void put32(uint8_t *p, uint32_t v)
@@ -439,19 +410,6 @@ static void big_records(void **state)
 
 /* ---- other processes ------------------------------------------------------------ */
 
-static int run_child(int (*fn)(void *), void *arg)
-{
-    int status;
-    pid_t pid = fork();
-
-    assert_true(pid >= 0);
-    if (!pid) {
-        _exit(fn(arg));
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
 static int append_five(void *arg)
 {
     struct journal *j;
@@ -677,7 +635,7 @@ static void full_disk(void **state)
     journal_close(j);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, make_base, remove_base)
+#define T(f) cmocka_unit_test_setup_teardown(f, journal_place_make, journal_place_remove)
 
 int main(void)
 {

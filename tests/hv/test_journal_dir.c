@@ -18,51 +18,9 @@
 #include <cmocka.h>
 
 #include "journal.h"
+#include "journal_place.h"
 
-static char base[64], dir[128], file[160];
-
-static int make_base(void **state)
-{
-    (void)state;
-    snprintf(base, sizeof(base), "/tmp/fs-journal-XXXXXX");
-    if (!mkdtemp(base)) {
-        return -1;
-    }
-    snprintf(dir, sizeof(dir), "%s/state", base);
-    snprintf(file, sizeof(file), "%s/journal", dir);
-    return 0;
-}
-
-static int remove_base(void **state)
-{
-    char command[192];
-
-    (void)state;
-    snprintf(command, sizeof(command), "chmod -R u+rwx %s && rm -rf %s", base, base);
-    return system(command);
-}
-
-static void write_file(const char *path, const void *data, size_t bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, data, bytes), (ssize_t)bytes);
-    close(fd);
-}
-
-static int run_child(int (*fn)(void *), void *arg)
-{
-    int status;
-    pid_t pid = fork();
-
-    assert_true(pid >= 0);
-    if (!pid) {
-        _exit(fn(arg));
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
+static const char *const base = journal_place.base, *const dir = journal_place.dir, *const file = journal_place.file;
 
 static int open_as_nobody(void *arg)
 {
@@ -175,7 +133,7 @@ static void parents_are_made(void **state)
     assert_false(journal_pending("/nonexistent/state"));
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, make_base, remove_base)
+#define T(f) cmocka_unit_test_setup_teardown(f, journal_place_make, journal_place_remove)
 
 int main(void)
 {
