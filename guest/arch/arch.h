@@ -22,7 +22,7 @@ unsigned arch_cpu_id(void);
 void arch_cpu_relax(void);
 
 /* Contents of a page, through the direct map.  pre: the pfn is RAM of this guest.
- * A machine that models metadata only may do nothing. */
+ * A machine that models metadata only may do nothing.  The CPU may stand still (arch_stop_machine()) before it begins. */
 void arch_page_clear(pfn_t pfn);
 void arch_page_copy(pfn_t to, pfn_t from);
 

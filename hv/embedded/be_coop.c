@@ -99,7 +99,7 @@ fs_status_t emb_op_coop_wait(struct hv_backend *be, uint16_t domid, uint64_t ns,
     if (s != FS_OK) {
         return s;
     }
-    emb_step_fn step = d->core && d->core->host_pid == getpid() && emb_domain_runs(d) ? d->core->step : NULL;
+    emb_step_fn step = d->core && d->core->host_pid == emb_pid() && emb_domain_runs(d) ? d->core->step : NULL;
     void *arg = step ? d->core->step_arg : NULL;
     emb_charge(c.m, ns);
     emb_leave(&c);

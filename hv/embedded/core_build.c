@@ -158,7 +158,7 @@ static int build(struct emb_machine *m, struct emb_domain *d)
     if (!core || !mfn_of) {
         goto out;
     }
-    core->host_pid = getpid();
+    core->host_pid = emb_pid();
     core->boot.pages = pages;
     core->boot.direct = (uint8_t *)(uintptr_t)(EMB_DIRECT_BASE + emb_slot(m, d) * EMB_DIRECT_STRIDE);
     lay_out(&core->boot);
@@ -211,7 +211,7 @@ void emb_core_free(struct emb_machine *m, struct emb_domain *d)
     if (!core) {
         return;
     }
-    if (core->host_pid == getpid() && core->boot.direct) {
+    if (core->host_pid == emb_pid() && core->boot.direct) {
         emb_direct_unmap(core, true);
     }
     emb_free(m, core->parked, m->max_mfn / 512);

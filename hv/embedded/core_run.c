@@ -107,12 +107,12 @@ static int attach(struct emb_machine *m, uint16_t domid, uint32_t vcpu, struct e
     struct emb_domain *d = *out = emb_domain_find(m, domid);
     int rc = d && d->core && !d->dying && vcpu < d->vcpu_count ? 0 : -ESRCH;
     rc = rc == 0 && d->core->vcpus[vcpu].tid ? -EEXIST : rc;
-    rc = rc == 0 && d->core->host_pid != getpid() ? -EPERM : rc;
+    rc = rc == 0 && d->core->host_pid != emb_pid() ? -EPERM : rc;
     if (rc == 0 && sigaction(STOP_SIGNAL, &sa, NULL) != 0) {
         rc = -errno;
     }
     if (rc == 0) {
-        d->core->vcpus[vcpu].pid = getpid();
+        d->core->vcpus[vcpu].pid = emb_pid();
         d->core->vcpus[vcpu].tid = (int32_t)syscall(SYS_gettid);
         store(&d->core->vcpus[vcpu].in_machine, 1);     /* until it is ready to be left */
     }
@@ -165,7 +165,7 @@ bool emb_core_has_threads(const struct emb_domain *d)
 
 void emb_core_refresh(struct emb_machine *m, struct emb_domain *d)
 {
-    if (d->core && d->core->direct_stale && d->core->host_pid == getpid()) {
+    if (d->core && d->core->direct_stale && d->core->host_pid == emb_pid()) {
         emb_direct_sync(m, d);
         emb_runstate_sync(m, d);        /* areas that another process could not write */
         emb_vcpus_wake(d);
@@ -240,7 +240,7 @@ bool emb_core_wait(struct emb_machine *m, struct emb_domain *d, bool (*done)(con
             emb_timers_run(m, d);
         }
         bool is = !d->used || d->dying || done(d);
-        emb_step_fn step = d->core && d->core->host_pid == getpid() ? d->core->step : NULL;
+        emb_step_fn step = d->core && d->core->host_pid == emb_pid() ? d->core->step : NULL;
         void *arg = step ? d->core->step_arg : NULL;
         emb_unlock(m);
         if (is) {

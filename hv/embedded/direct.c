@@ -64,7 +64,7 @@ bool emb_direct_room(const struct emb_machine *m, uint64_t more, uint64_t *limit
 bool emb_direct_shows(const struct emb_core *core, uint64_t from, size_t bytes)
 {
     uint64_t base = (uint64_t)(uintptr_t)core->boot.direct, pages = core->boot.pages;
-    if (from < base || bytes == 0 || bytes > pages * FS_PAGE_BYTES || from - base > pages * FS_PAGE_BYTES - bytes || core->host_pid != getpid()) {
+    if (from < base || bytes == 0 || bytes > pages * FS_PAGE_BYTES || from - base > pages * FS_PAGE_BYTES - bytes || core->host_pid != emb_pid()) {
         return false;
     }
     for (uint64_t pfn = (from - base) / FS_PAGE_BYTES; pfn <= (from - base + bytes - 1) / FS_PAGE_BYTES; pfn++) {
@@ -208,10 +208,10 @@ static void sync_range(struct emb_machine *m, struct emb_domain *d, uint64_t fir
 
 void emb_direct_sync(struct emb_machine *m, struct emb_domain *d)
 {
-    if (d->core->host_pid == getpid()) {
+    if (d->core->host_pid == emb_pid()) {
         sync_range(m, d, 0, d->core->boot.pages);
     }
-    __atomic_store_n(&d->core->direct_stale, d->core->host_pid != getpid(), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&d->core->direct_stale, d->core->host_pid != emb_pid(), __ATOMIC_SEQ_CST);
 }
 
 /* The table of a level on the way to the direct map's address of pfn; 0 if there is none. */
@@ -229,7 +229,7 @@ void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned leve
 {
     struct emb_core *core = d->core;
     uint64_t span = 1ull << (9 * (level - 1)), base = (uint64_t)(uintptr_t)core->boot.direct >> FS_PAGE_SHIFT;
-    if (core->host_pid != getpid()) {
+    if (core->host_pid != emb_pid()) {
         __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
         return;
     }
@@ -245,7 +245,7 @@ void emb_direct_upper(struct emb_machine *m, struct emb_domain *d, unsigned leve
 void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t)
 {
     struct emb_core *core = d->core;
-    if (core->host_pid != getpid()) {
+    if (core->host_pid != emb_pid()) {
         __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
         return;
     }
@@ -265,7 +265,7 @@ void emb_direct_note(struct emb_machine *m, struct emb_domain *d, uint64_t table
 void emb_direct_cleared(struct emb_machine *m, struct emb_domain *d, uint64_t table_mfn, uint32_t index, uint32_t count, struct emb_touched *t)
 {
     struct emb_core *core = d->core;
-    if (core->host_pid != getpid()) {
+    if (core->host_pid != emb_pid()) {
         __atomic_store_n(&core->direct_stale, true, __ATOMIC_SEQ_CST);
         return;
     }

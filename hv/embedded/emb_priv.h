@@ -185,6 +185,9 @@ void *emb_alloc(struct emb_machine *m, uint64_t bytes);                 /* zeroe
 void emb_free(struct emb_machine *m, void *p, uint64_t bytes);          /* p may be NULL */
 void emb_lock(struct emb_machine *m);
 void emb_unlock(struct emb_machine *m);
+/* process.c: getpid(), without asking the host each time; whether these bytes lie on the caller's own stack, further up than the caller. */
+int32_t emb_pid(void);
+bool emb_own_stack(uint64_t from, size_t bytes);
 uint64_t emb_random(uint64_t *state);                                   /* splitmix64 */
 static inline uint8_t *emb_bytes(struct emb_machine *m, uint64_t mfn)   /* pre: contents */
 {

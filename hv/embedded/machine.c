@@ -6,7 +6,7 @@
  *  I1 everything that outlives a call lies in the arena, which is a MAP_SHARED
  *     memfd mapping made before any fork: a process that is killed loses
  *     nothing but its own foreign mappings;
- *  I2 no frame's contents and no untouched metadata cost memory: both memfds
+ *  I2 contents of frames that were never given out and untouched metadata cost no memory: both memfds
  *     are sparse, and an all-zero struct emb_frame is a free frame;
  *  I3 frame 0 belongs to Xen's image, so that 0 can mean "no frame" in cr3 fields.
  * Lock order: one lock, m->lock, taken by every exported function and every

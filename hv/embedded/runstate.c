@@ -69,7 +69,7 @@ void emb_runstate_sync(const struct emb_machine *m, struct emb_domain *d)
             r->state = state;
             v->runstate_due = state == RUNSTATE_running && v->runstate_at;
         }
-        if (v->runstate_due && d->core->host_pid == getpid() && !d->core->direct_stale) {
+        if (v->runstate_due && d->core->host_pid == emb_pid() && !d->core->direct_stale) {
             write_area(v);
         }
     }

@@ -15,9 +15,13 @@
  * Cost: one load in such an arch call.
  */
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <stdint.h>
 #include <xen/xen.h>
@@ -86,10 +90,17 @@ void arch_console_write(const char *text, size_t bytes)
     (void)guest_hypercall(c->machine, c->id, __HYPERVISOR_console_io, CONSOLEIO_write, bytes, (uint64_t)(uintptr_t)text, 0);
 }
 
+/* Until the stop is over. Asleep: a host processor that runs this thread would be interrupted for each page of the direct map that is switched. */
+static void stand_still(struct guest_machine *g)
+{
+    while (atomic_load(&g->stop_wanted) != 0) {
+        (void)syscall(SYS_futex, &g->stop_wanted, FUTEX_WAIT_PRIVATE, 1u, NULL, NULL, 0);
+    }
+}
+
 void guest_safepoint(void)
 {
     struct guest_cpu *c = this_cpu;
-    unsigned spins = 0;
 
     if (c == NULL || atomic_load_explicit(&c->state, memory_order_relaxed) != GUEST_CPU_RUNS ||
         atomic_load_explicit(&c->machine->stopper, memory_order_relaxed) == c) {
@@ -97,9 +108,7 @@ void guest_safepoint(void)
     }
     while (atomic_load(&c->machine->stop_wanted)) {                         /* I2 */
         atomic_store(&c->state, GUEST_CPU_STOPPED);
-        while (atomic_load(&c->machine->stop_wanted)) {
-            wait_turn(&spins);
-        }
+        stand_still(c->machine);
         if (atomic_load(&c->roots_seen) != atomic_load(&c->machine->roots_moved)) {
             guest_load_roots(c->machine, c);                                /* I3 */
         }
@@ -140,7 +149,7 @@ static void stop_begin(struct guest_machine *g, const struct guest_cpu *self)
         wait_turn(&spins);
     }
     atomic_store(&g->stopper, (struct guest_cpu *)(uintptr_t)self);
-    atomic_store(&g->stop_wanted, true);
+    atomic_store(&g->stop_wanted, 1);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (&g->cpu[i] != self && atomic_load(&g->cpu[i].state) == GUEST_CPU_RUNS) {
             wait_turn(&spins);
@@ -163,7 +172,8 @@ static void stop_end(struct guest_machine *g, const struct guest_cpu *self)
         }
     }
     atomic_store(&g->stopper, NULL);
-    atomic_store(&g->stop_wanted, false);
+    atomic_store(&g->stop_wanted, 0);
+    (void)syscall(SYS_futex, &g->stop_wanted, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
     for (unsigned i = 0; i < g->cpus; i++) {
         while (waits[i] && atomic_load(&g->cpu[i].roots_seen) != moved) {
             wait_turn(&spins);

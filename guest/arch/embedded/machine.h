@@ -44,7 +44,8 @@ struct guest_machine {
     uint64_t machine_extents;           /* balloon.c: 2 MiB extents of the machine that were given back in one piece */
     unsigned cpus;
     struct guest_cpu cpu[GUEST_CPUS_MAX];
-    _Atomic bool stop_taken, stop_wanted;
+    _Atomic bool stop_taken;
+    _Atomic uint32_t stop_wanted;       /* 1: CPUs stand still; a futex */
     struct guest_cpu *_Atomic stopper;  /* NULL: nobody */
     _Atomic uint64_t roots_moved;       /* how often a root changed its frame */
 };

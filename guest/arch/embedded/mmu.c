@@ -56,11 +56,13 @@ void *arch_page_address(pfn_t pfn)
 
 void arch_page_clear(pfn_t pfn)
 {
+    guest_safepoint();                  /* huge pages are cleared and copied by 512 of these calls: too long to keep others waiting */
     memset(arch_page_address(pfn), 0, FS_PAGE_BYTES);
 }
 
 void arch_page_copy(pfn_t to, pfn_t from)
 {
+    guest_safepoint();
     memcpy(arch_page_address(to), arch_page_address(from), FS_PAGE_BYTES);
 }
 

@@ -63,6 +63,7 @@ void *arch_page_address(pfn_t pfn)
 
 void arch_page_clear(pfn_t pfn)
 {
+    arch_hosted_safepoint();
     if (memory_base != NULL) {
         memset(page_bytes(pfn), 0, FS_PAGE_BYTES);
     }
@@ -76,6 +77,7 @@ void arch_hosted_on_copy(void (*fn)(void *ctx, pfn_t to, pfn_t from), void *ctx)
 
 void arch_page_copy(pfn_t to, pfn_t from)
 {
+    arch_hosted_safepoint();
     if (on_copy != NULL) {
         on_copy(on_copy_ctx, to, from);
     }
