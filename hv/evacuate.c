@@ -315,12 +315,12 @@ static fs_status_t evict_rest(struct evacuation *e, struct fs_error *err)
 static int blocker_order(const void *a, const void *b)
 {
     const struct fs_blocker *x = a, *y = b;
-    return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
+    return x->frame < y->frame ? -1 : x->frame > y->frame;
 }
 
 static enum fs_reason reason_for(const struct evacuation *e, mfn_t m, const struct hv_frame *f)
 {
-    struct fs_blocker key = { .mfn = m };
+    struct fs_blocker key = fs_blocker_make(m, 0, 0, FS_REASON_XEN);
     const struct fs_blocker *known = e->known_count == 0 ? NULL :
         bsearch(&key, e->known, e->known_count, sizeof(key), blocker_order);
     if (known != NULL && f->owner == HV_FRAME_DOMAIN && known->domid == f->domid) {
@@ -379,9 +379,7 @@ static fs_status_t sweep_chunk(void *arg, mfn_t start, const struct hv_frame *fr
             r->blockers = grown;
         }
         mfn_t m = mfn_add(start, i);
-        r->blockers[r->blocker_count++] = (struct fs_blocker){
-            .mfn = m, .gfn = f->gfn, .domid = f->owner == HV_FRAME_UNOWNED ? FS_DOMID_XEN : f->domid,
-            .reason = (uint8_t)reason_for(e, m, f) };
+        r->blockers[r->blocker_count++] = fs_blocker_make(m, f->gfn, f->owner == HV_FRAME_UNOWNED ? FS_DOMID_XEN : f->domid, reason_for(e, m, f));
     }
     return FS_OK;
 }
@@ -395,7 +393,7 @@ static fs_status_t mark_rest(struct evacuation *e, struct fs_error *err)
         size_t n = 0;
         for (; n < SURVEY_CHUNK && i < e->report->blocker_count; i++) {
             if (e->report->blockers[i].reason != FS_REASON_XEN && e->report->blockers[i].reason != FS_REASON_BROKEN) {
-                m.list[n++] = e->report->blockers[i].mfn;
+                m.list[n++] = fs_blocker_mfn(&e->report->blockers[i]);
             }
         }
         s = n == 0 ? FS_OK : e->hv->be->ops->mark_owned(e->hv->be, m.list, n, m.marks, err);

@@ -43,8 +43,7 @@ fs_status_t mover_block(struct mover_result *r, mfn_t mfn, uint64_t gfn, uint16_
         r->blockers = grown;
         r->blocker_capacity = capacity;
     }
-    r->blockers[r->blocker_count++] =
-        (struct fs_blocker){ .mfn = mfn, .gfn = gfn, .domid = domid, .reason = (uint8_t)reason };
+    r->blockers[r->blocker_count++] = fs_blocker_make(mfn, gfn, domid, reason);
     return FS_OK;
 }
 

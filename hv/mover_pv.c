@@ -715,7 +715,7 @@ static bool again(struct pv_course *course, unsigned *tries)
     ++*tries;
     for (size_t i = 0; i < r->blocker_count; i++) {
         if (r->blockers[i].reason == FS_REASON_NONE) {
-            held_drop(&course->held, r->blockers[i].mfn);
+            held_drop(&course->held, fs_blocker_mfn(&r->blockers[i]));
         } else {
             r->blockers[kept++] = r->blockers[i];
         }

@@ -172,7 +172,7 @@ fs_status_t plan_block(struct hv_plan *p, uint16_t domid, mfn_t mfn, uint64_t gf
 {
     struct hv_plan_domain *e = plan_domain(p, domid);
     for (size_t i = 0; i < p->blocker_count; i++) {     /* a ring page is a grant as well */
-        if (mfn_eq(p->blockers[i].mfn, mfn)) {
+        if (mfn_eq(fs_blocker_mfn(&p->blockers[i]), mfn)) {
             return FS_OK;
         }
     }
@@ -183,7 +183,7 @@ fs_status_t plan_block(struct hv_plan *p, uint16_t domid, mfn_t mfn, uint64_t gf
         }
         p->blockers = grown;
     }
-    p->blockers[p->blocker_count++] = (struct fs_blocker){ .mfn = mfn, .gfn = gfn, .domid = domid, .reason = (uint8_t)reason };
+    p->blockers[p->blocker_count++] = fs_blocker_make(mfn, gfn, domid, reason);
     if (e != NULL) {
         e->pages_blocked++;
     }
@@ -288,7 +288,7 @@ static void refuse(struct hv_plan *p, const struct hv_host *host)
 static int blocker_order(const void *a, const void *b)
 {
     const struct fs_blocker *x = a, *y = b;
-    return x->mfn.n < y->mfn.n ? -1 : x->mfn.n > y->mfn.n;
+    return x->frame < y->frame ? -1 : x->frame > y->frame;
 }
 
 fs_status_t plan_finish(struct hv_plan *p, const struct hv_host *host, const uint64_t in_range_unowned[HV_NODES_MAX],

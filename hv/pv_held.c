@@ -47,7 +47,7 @@ void pv_held_name(const struct mover_ctx *ctx, uint16_t domid, struct mover_resu
     void *map = NULL;
     for (size_t i = 0; frames != NULL && which != NULL && i < result->blocker_count && n < HELD_MAX; i++) {
         if (result->blockers[i].reason == FS_REASON_FOREIGN_REF) {
-            frames[n] = result->blockers[i].mfn.n;
+            frames[n] = result->blockers[i].frame;
             which[n++] = i;
         }
     }
@@ -72,7 +72,7 @@ static size_t ask(const struct mover_ctx *ctx, struct mover_result *result, enum
     for (size_t i = 0; i < result->blocker_count && n < FS_ARRAY_SIZE(mfns); i++) {
         if (result->blockers[i].reason == reason) {
             which[n] = i;
-            mfns[n++] = result->blockers[i].mfn;
+            mfns[n++] = fs_blocker_mfn(&result->blockers[i]);
         }
     }
     return n > 0 && ctx->be->ops->frame_refs(ctx->be, mfns, n, refs, NULL) == FS_OK ? n : 0;

@@ -48,7 +48,7 @@ static const struct {
 _Static_assert(FS_OK == 0, "a zeroed status is success");
 _Static_assert(FS_ARRAY_SIZE(status_codes) == FS_STATUS_COUNT, "one exit code for each status");
 _Static_assert(FS_REASON_COUNT <= UINT8_MAX, "a blocker keeps its reason in one byte");
-_Static_assert(sizeof(struct fs_blocker) == 24, "blockers are counted in millions");
+_Static_assert(sizeof(struct fs_blocker) == 16, "blockers are counted in millions");
 
 const char *fs_status_name(fs_status_t s)
 {

@@ -74,7 +74,7 @@ fs_status_t groups_make(const struct fs_blocker *blockers, size_t count, struct 
             return FS_NO_MEMORY;
         }
         if (g->first_count < GROUP_FIRST_MAX) {
-            g->first[g->first_count++] = blockers[i].mfn;
+            g->first[g->first_count++] = fs_blocker_mfn(&blockers[i]);
         }
         g->frames++;
     }

@@ -35,7 +35,7 @@ static json_t *blocker_value(const struct hv_plan *plan, const struct fs_blocker
     struct object o;
 
     object_begin(&o);
-    put_number(&o, "mfn", b->mfn.n);
+    put_number(&o, "mfn", b->frame);
     put_number(&o, "gfn", b->gfn);
     object_put(&o, "domain", json_domid(b->domid));
     put_string(&o, "name", domain_name(plan->domains, plan->domain_count, b->domid), HV_NAME_BYTES);

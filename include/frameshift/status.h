@@ -9,6 +9,7 @@
 #define FRAMESHIFT_STATUS_H
 
 #include <stdint.h>
+#include "assert.h"
 #include "compiler.h"
 #include "frame.h"
 
@@ -105,11 +106,22 @@ enum fs_verdict fs_reason_verdict(enum fs_reason r);
 
 /* One frame of the range that stays, and why. */
 struct fs_blocker {
-    mfn_t mfn;
+    uint64_t frame : 40;        /* fs_blocker_mfn(); an x86-64 physical address has 52 bits */
+    uint64_t domid : 16;        /* owner, FS_DOMID_XEN, or FS_DOMID_NONE */
+    uint64_t reason : 8;        /* enum fs_reason */
     uint64_t gfn;               /* pfn or gfn in its owner, FS_FRAME_NONE if it has none */
-    uint16_t domid;             /* owner, FS_DOMID_XEN, or FS_DOMID_NONE */
-    uint8_t reason;             /* enum fs_reason */
-    uint8_t reserved;
 };
+
+static inline mfn_t fs_blocker_mfn(const struct fs_blocker *b)
+{
+    return mfn_make(b->frame);
+}
+
+/* pre: the frame has at most 40 bits. */
+static inline struct fs_blocker fs_blocker_make(mfn_t mfn, uint64_t gfn, uint16_t domid, enum fs_reason reason)
+{
+    ASSERT_CMP(mfn.n >> 40, ==, 0);
+    return (struct fs_blocker){ .frame = mfn.n & 0xffffffffffull, .domid = domid, .reason = (uint8_t)reason, .gfn = gfn };
+}
 
 #endif

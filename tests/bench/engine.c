@@ -371,7 +371,9 @@ static void bench_undo_bytes(enum guest_kind kind, const char *word, bool recove
     printf("    %s guest, %s: %.2f bytes a frame of the range, and %.0f KiB whatever its size\n", word,
            recover ? "recover after a kill" : "roll-back of an evacuation with --verify", run, ((double)a.run - run * (double)a.frames) / 1024);
     if (!recover) {
-        printf("    %s guest, the report after it, in which every frame stays: %.2f bytes a frame\n", word, slope(a.plan, b.plan, &a, &b));
+        double report = slope(a.plan, b.plan, &a, &b);
+        printf("    %s guest, the same and the report after it, in which every frame stays: %.2f bytes a frame\n", word, report);
+        require(report <= 16, "engine: at most 16 bytes a frame of the range, reporting that every frame stays");
     }
     require(run <= 16, recover ? "engine: at most 16 bytes a frame of the range, recovering" : "engine: at most 16 bytes a frame of the range, rolling back");
 }

@@ -27,7 +27,7 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 static void show(const struct hv_report *r)
 {
     for (size_t i = 0; i < r->blocker_count && i < 10; i++) {
-        fprintf(stderr, "frame %#llx (pfn %#llx) stays: %s\n", (unsigned long long)r->blockers[i].mfn.n, (unsigned long long)r->blockers[i].gfn,
+        fprintf(stderr, "frame %#llx (pfn %#llx) stays: %s\n", (unsigned long long)r->blockers[i].frame, (unsigned long long)r->blockers[i].gfn,
                 fs_reason_name(r->blockers[i].reason));
     }
     for (size_t d = 0; d < r->domain_count; d++) {

@@ -203,7 +203,7 @@ static uint64_t evacuate(const char *target)
         w.busy += why == FS_REASON_GUEST_BUSY;
         w.held += why == FS_REASON_FOREIGN_REF;
         if (why != FS_REASON_FOREIGN_REF && why != FS_REASON_XEN && why != FS_REASON_GUEST_BUSY) {
-            fail_msg("%s: frame %#llx (pfn %#llx) stays: %s", target, (unsigned long long)r.blockers[i].mfn.n, (unsigned long long)r.blockers[i].gfn,
+            fail_msg("%s: frame %#llx (pfn %#llx) stays: %s", target, (unsigned long long)r.blockers[i].frame, (unsigned long long)r.blockers[i].gfn,
                      fs_reason_name(why));
         }
     }

@@ -465,7 +465,7 @@ static void evacuate(struct world *w, struct hv_report *report)
             fprintf(stderr, "domain %u: %s\n", report->domains[i].plan.domid, report->domains[i].error);
         }
         for (size_t i = 0; i < report->blocker_count && i < 10; i++) {
-            fprintf(stderr, "frame %#llx stays: %s\n", (unsigned long long)report->blockers[i].mfn.n, fs_reason_name(report->blockers[i].reason));
+            fprintf(stderr, "frame %#llx stays: %s\n", (unsigned long long)report->blockers[i].frame, fs_reason_name(report->blockers[i].reason));
         }
         fail_msg("%s: %s, %zu blockers", fs_status_name(s), err.text, report->blocker_count);
     }

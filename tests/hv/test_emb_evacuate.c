@@ -418,7 +418,7 @@ static bool evacuate_with_grants(struct world *w, struct grants_at *g, bool blin
 static bool reported_granted(const struct hv_report *r, mfn_t m)
 {
     for (size_t i = 0; i < r->blocker_count; i++) {
-        if (mfn_eq(r->blockers[i].mfn, m)) {
+        if (mfn_eq(fs_blocker_mfn(&r->blockers[i]), m)) {
             return r->blockers[i].reason == FS_REASON_GRANTED;
         }
     }

@@ -214,7 +214,7 @@ static void test_blockers_count_once_and_sort(void **state)
     assert_int_equal(plan_block(&f.plan, 1, mfn_make(0x10002), 2, FS_REASON_GRANTED), FS_OK);
     assert_int_equal(plan_finish(&f.plan, &host, f.unowned, &f.options, &f.cost), FS_OK);
     assert_int_equal(f.plan.blocker_count, 2);
-    assert_int_equal(f.plan.blockers[0].mfn.n, 0x10002);
+    assert_int_equal(f.plan.blockers[0].frame, 0x10002);
     assert_int_equal(f.plan.blockers[0].reason, FS_REASON_XENSTORE_RING);
     assert_int_equal(plan_domain(&f.plan, 1)->pages_movable, 8);
     close_plan(&f);

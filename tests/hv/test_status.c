@@ -214,7 +214,7 @@ static void blockers_grow(void **state)
     }
     assert_int_equal(r.blocker_count, 1000);
     for (unsigned i = 0; i < 1000; i++) {
-        assert_int_equal(r.blockers[i].mfn.n, i);
+        assert_int_equal(r.blockers[i].frame, i);
         assert_int_equal(r.blockers[i].gfn, i + 5);
         assert_int_equal(r.blockers[i].domid, 3);
         assert_int_equal(r.blockers[i].reason, FS_REASON_GRANTED);

@@ -59,8 +59,8 @@ static void canned_blockers(bool with_dom0, struct fs_blocker **out, size_t *cou
 
     for (size_t i = 0; i < FS_ARRAY_SIZE(kinds); i++) {
         for (unsigned k = 0; k < kinds[i].frames; k++) {
-            list[at] = (struct fs_blocker){ .mfn = mfn_make(0x40000 + 16 * at), .gfn = at == 0 ? FS_FRAME_NONE : 0x100 + at,
-                                            .domid = kinds[i].domid, .reason = kinds[i].reason };
+            list[at] = fs_blocker_make(mfn_make(0x40000 + 16 * at), at == 0 ? FS_FRAME_NONE : 0x100 + at, kinds[i].domid,
+                                       (enum fs_reason)kinds[i].reason);
             at++;
         }
     }

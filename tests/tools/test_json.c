@@ -159,7 +159,7 @@ static void check_blockers(json_t *j, const struct hv_plan *p, const struct fs_b
 
     assert_int_equal(json_array_size(at(j, "blockers")), count);
     json_array_foreach(at(j, "blockers"), i, b) {
-        is_number(b, "mfn", list[i].mfn.n);
+        is_number(b, "mfn", list[i].frame);
         is_number(b, "domain", list[i].domid);
         is_string(b, "reason", fs_reason_name((enum fs_reason)list[i].reason));
         is_string(b, "verdict", fs_reason_verdict((enum fs_reason)list[i].reason) == FS_VERDICT_NEVER ? "never" : "later");

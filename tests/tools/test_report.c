@@ -325,7 +325,7 @@ static void test_groups(void **state)
 
     (void)state;
     for (size_t i = 0; i < FS_ARRAY_SIZE(list); i++) {
-        list[i] = (struct fs_blocker){ .mfn = mfn_make(i), .domid = (uint16_t)(i % 37), .reason = (uint8_t)(i % 23) };
+        list[i] = fs_blocker_make(mfn_make(i), 0, (uint16_t)(i % 37), (enum fs_reason)(i % 23));
     }
     assert_int_equal(groups_make(list, FS_ARRAY_SIZE(list), &g), FS_OK);
     assert_int_equal(g.count, 37 * 23);
@@ -360,8 +360,7 @@ static void test_plan_groups(void **state)
         { .domid = 6, .kind = "pv", .pages_in_range = 30, .pages_blocked = 30 },       /* no mover: excluded */
         { .domid = 7, .kind = "pv", .mover = HV_MOVER_PV, .pages_in_range = 40, .pages_blocked = 1, .pages_movable = 39 },
     };
-    struct fs_blocker list[] = { { .mfn = mfn_make(9), .domid = 7, .reason = FS_REASON_CONSOLE_RING },
-                                 { .mfn = mfn_make(10), .domid = 6, .reason = FS_REASON_GRANTED } };
+    struct fs_blocker list[] = { fs_blocker_make(mfn_make(9), 0, 7, FS_REASON_CONSOLE_RING), fs_blocker_make(mfn_make(10), 0, 6, FS_REASON_GRANTED) };
     struct hv_plan p = { .domains = domains, .domain_count = 4, .blockers = list, .blocker_count = 2 };
     struct blocker_groups g;
 
