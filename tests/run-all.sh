@@ -1,7 +1,8 @@
 #!/bin/bash
 # Every test: layers, unit and CLI tests, and the scenarios on real Xen under QEMU.
 # usage: run-all.sh BUILD
-# Scenarios are the lines "name: command" of tests/xenhost/tests.list, run from the top folder, one boot at a time.
+# Scenarios are the lines "name: command" of tests/xenhost/tests.list, run from the top folder. "name/1": the machine is emulated by one
+# thread, so where the host has two processors two such scenarios that follow each other run side by side; all others run alone.
 # A command finds BUILD and TEST_OUT (a folder of its own for results) in its environment.
 # Invariants:
 #   A1  the last line is "N passed, N failed", over everything; the exit status is 0 only where nothing failed.
@@ -53,22 +54,44 @@ run_units() {
     fi
 }
 
+# reap_scenario: waits for one of those that run and reports it.
+declare -A name_of start_of
+running=0
+reap_scenario() {
+    local pid status name
+    wait -n -p pid
+    status=$?
+    running=$((running - 1))
+    name=${name_of[$pid]}
+    report "xen/$name" "$status" "${start_of[$pid]}" "$LOGS/xen-$name.log"
+}
+
+# start_scenario NAME COMMAND
+start_scenario() {
+    mkdir -p "$LOGS/$1"
+    TEST_OUT=$LOGS/$1 timeout -k 30 "$SCENARIO_LIMIT_S" bash -c "$2" </dev/null >"$LOGS/xen-$1.log" 2>&1 &
+    name_of[$!]=$1 start_of[$!]=$EPOCHREALTIME
+    running=$((running + 1))
+}
+
 run_scenarios() {
-    local line name command start
+    local line side_by_side at_once
     [[ -f $LIST ]] || return 0
+    at_once=$(($(nproc) < 2 ? 1 : 2))
     while IFS= read -r line || [[ -n $line ]]; do
         [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
-        if ! [[ $line =~ ^([A-Za-z0-9._-]+):[[:space:]]+(.+)$ ]]; then
+        if ! [[ $line =~ ^([A-Za-z0-9._-]+)(/1)?:[[:space:]]+(.+)$ ]]; then
             echo "FAILED  $LIST: malformed line '$line'"
             failed=$((failed + 1))
             continue
         fi
-        name=${BASH_REMATCH[1]} command=${BASH_REMATCH[2]}
-        start=$EPOCHREALTIME
-        mkdir -p "$LOGS/$name"
-        TEST_OUT=$LOGS/$name timeout -k 30 "$SCENARIO_LIMIT_S" bash -c "$command" </dev/null >"$LOGS/xen-$name.log" 2>&1
-        report "xen/$name" $? "$start" "$LOGS/xen-$name.log"
+        side_by_side=${BASH_REMATCH[2]:+$at_once}
+        while ((running >= ${side_by_side:-1})); do reap_scenario; done
+        start_scenario "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
+        # A machine with an emulating thread for each processor has the host for itself.
+        while [[ -z $side_by_side ]] && ((running > 0)); do reap_scenario; done
     done <"$LIST"
+    while ((running > 0)); do reap_scenario; done
 }
 
 run_layers
