@@ -177,10 +177,10 @@ enum hv_held { HV_HELD_NO, HV_HELD_YES, HV_HELD_MAYBE };
 struct hv_frame_refs {
     bool known;                         /* false: no answer about this frame; nothing else is valid */
     bool xen_heap;                      /* Xen's own page (shared_info, grant table) */
+    uint8_t type;                       /* the machine's own code of its use, for messages: Xen's PGT_*, 0 none, 7 writable */
     uint16_t domid;                     /* owner, FS_DOMID_XEN, or FS_DOMID_NONE */
     uint64_t count;                     /* the allocation's own reference and mappings by us included */
     uint64_t type_count;
-    uint8_t type;                       /* the machine's own code of its use, for messages: Xen's PGT_*, 0 none, 7 writable */
 };
 
 /* Where a guest's shared pages are, as it says. */

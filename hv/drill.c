@@ -134,6 +134,7 @@ static fs_status_t step_end(struct drill *d, fs_status_t status, const char *tex
     if (d->o->on.on_step != NULL) {
         d->o->on.on_step(d->o->on.arg, &d->step);
     }
+    d->step.machine = NULL;
     hv_status_free(&machine);
     if (d->step.faults > 0) {
         return fs_fail(err, FS_CORRUPT, "seed %" PRIu64 ", %s %s: %" PRIu64 " faults: %.300s", d->step.seed, d->step.name, d->step.dimm,

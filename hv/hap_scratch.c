@@ -212,6 +212,7 @@ static fs_status_t fill(struct hap_job *job, uint64_t offset, bool *full, size_t
         return FS_OK;
     }
     fs_status_t st = hap_populate(job, 0, gfns, n, &done, err);
+    ASSERT_CMP(done, <=, n);
     for (size_t i = 0; i < done; i++) {
         full[at[i]] = true;
     }

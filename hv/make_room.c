@@ -66,6 +66,7 @@ void room_ask(struct hv *hv, const struct survey *survey, const struct hv_evacua
     out->enough = could >= want;
     for (size_t i = 0; i < out->count; i++) {           /* in blocks; what rounding leaves over goes to who still can */
         struct room_guest *g = &out->guests[i];
+        ASSERT_CMP(could, >, 0);                        /* who can give nothing is not listed */
         uint64_t blocks = out->enough ? want * (g->possible_pages / BLOCK_PAGES) / could : g->possible_pages / BLOCK_PAGES;
         g->give_pages = blocks * BLOCK_PAGES;
         left -= blocks < left ? blocks : left;

@@ -166,8 +166,8 @@ fs_status_t pv_drop(struct pv_job *job, struct fs_error *err)
 struct part {
     pv_part_fn fn;
     void *arg;
-    unsigned part;
     size_t first, end;
+    unsigned part;
     fs_status_t status;
     struct fs_error err;
 };

@@ -525,12 +525,12 @@ fs_status_t shrink_recover(const struct mover_ctx *ctx, const char *state_dir, u
 {
     struct hv hv = { .be = ctx->be };
     struct shrink s = { .hv = &hv, .be = ctx->be };
-    struct shrink_record r;
+    struct shrink_record r = { 0 };
     struct coop_channel channel;
     struct fs_error words = { "" };
     bool whole = false;
-    if (find_record(ctx->journal, first, last, &r, &whole) && !whole) {
-        return fs_fail(err, FS_BAD_INPUT, "the journal's shrink record of domain %u is damaged", domid);
+    if (!find_record(ctx->journal, first, last, &r, &whole) || !whole) {
+        return fs_fail(err, FS_BAD_INPUT, "the journal's shrink record of domain %u is damaged or missing", domid);
     }
     fs_status_t rc = ctx->be->ops->domain(ctx->be, domid, &s.dom, err);
     if (rc != FS_OK) {

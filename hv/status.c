@@ -66,7 +66,7 @@ int fs_status_exit_code(fs_status_t s)
     return (unsigned)s < FS_STATUS_COUNT ? status_codes[s] : 70;
 }
 
-fs_status_t fs_fail(struct fs_error *err, fs_status_t s, const char *fmt, ...)
+fs_status_t (fs_fail)(struct fs_error *err, fs_status_t s, const char *fmt, ...)
 {
     char text[sizeof(err->text)];       /* I3 */
     va_list ap;
