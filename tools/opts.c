@@ -84,6 +84,9 @@ fs_status_t opts_number(const char *text, uint64_t min, uint64_t max, uint64_t *
         }
         value = value * 10 + digit;
     }
+    if (*text == '\0') {
+        return fs_fail(err, FS_USAGE, "a number is missing; write decimal digits");
+    }
     if (s == text || *s != '\0') {
         return fs_fail(err, FS_USAGE, "'%s' is no number; write decimal digits only", text);
     }

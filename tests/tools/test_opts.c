@@ -105,6 +105,7 @@ static void test_drill(void **state)
     assert_refused("drill --seed 0", "out of range");
     assert_refused("drill --dimms 4", "write 4x64");
     assert_refused("drill --dimms 1x64", "between 2 and 16");
+    assert_refused("drill --dimms 4x", "a number is missing");
     assert_refused("drill --dimms 4x8", "between 16 and");
     assert_refused("drill --dimms 4x64x2", "no number");
     assert_refused("drill --guest=", "--guest: it is empty");
