@@ -161,7 +161,8 @@ static void hand_out(struct page *unit, unsigned order, enum migratetype type, s
 }
 
 /* Units of exactly order < 6: a word of the map gives all of its own at once. */
-static uint32_t bulk_exact(struct block_edit *e, struct page *first, unsigned order, enum migratetype type, uint32_t n, struct page **out)
+FS_ALWAYS_INLINE static inline uint32_t bulk_exact(struct block_edit *e, struct page *first, unsigned order, enum migratetype type, uint32_t n,
+                                                   struct page **out)
 {
     uint32_t got = 0;
 
@@ -181,8 +182,8 @@ static uint32_t bulk_exact(struct block_edit *e, struct page *first, unsigned or
 }
 
 /* A larger unit is cut once, not once a piece; what is left of it stays free in the largest aligned units. */
-static uint32_t bulk_cut(struct block_edit *e, struct page *p, unsigned have, unsigned order, enum migratetype type, uint32_t n,
-                         struct page **out)
+FS_ALWAYS_INLINE static inline uint32_t bulk_cut(struct block_edit *e, struct page *p, unsigned have, unsigned order, enum migratetype type,
+                                                 uint32_t n, struct page **out)
 {
     uint32_t pieces = 1u << (have - order), got = 0, left;
 
@@ -205,25 +206,31 @@ static uint32_t bulk_cut(struct block_edit *e, struct page *p, unsigned have, un
 static inline uint32_t bulk_spared(enum migratetype type, uint32_t n) { return type == MIGRATE_MOVABLE ? n / 8 : 0; }
 
 /* Take units out of one block, smallest free unit first. */
-static uint32_t bulk_from_block(struct mm *mm, struct zone *z, uint32_t block, unsigned order, enum migratetype type, uint32_t n,
-                                uint32_t spared, struct page **out)
+FS_ALWAYS_INLINE static inline uint32_t bulk_from_block(struct mm *mm, struct block_edit *e, unsigned order, enum migratetype type, uint32_t n,
+                                                        uint32_t spared, struct page **out)
 {
-    struct block_edit e = block_edit_begin(mm, z, block);
-    struct page *first = mm_block_page(mm, block);
+    struct page *first = mm_block_page(mm, e->block);
     uint32_t got = 0;
 
-    while (got < n && e.mask >> order != 0) {
-        unsigned have = fs_ctz64(e.mask >> order << order);
+    while (got < n && e->mask >> order != 0) {
+        unsigned have = fs_ctz64(e->mask >> order << order);
 
         if (have > order && got > 0 && n - got <= spared) {
             break;
         }
-        got += have == order ? bulk_exact(&e, first, order, type, n - got, out + got)
-                             : bulk_cut(&e, pageblock_first(mm, block, have), have, order, type, n - got, out + got);
+        got += have == order ? bulk_exact(e, first, order, type, n - got, out + got)
+                             : bulk_cut(e, pageblock_first(mm, e->block, have), have, order, type, n - got, out + got);
     }
-    block_edit_end(&e);
-    zone_count(z, ZC_alloc, got);
+    block_edit_end(e);
     return got;
+}
+
+uint32_t buddy_alloc_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, uint32_t block, unsigned order, uint32_t n, uint32_t batch,
+                         struct page **out)
+{
+    struct block_edit e = block_edit_begin_own(mm, z, own, block);
+
+    return e.mask >> order == 0 ? 0 : bulk_from_block(mm, &e, order, MIGRATE_MOVABLE, n, bulk_spared(MIGRATE_MOVABLE, batch), out);
 }
 
 uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum migratetype type, uint32_t n, struct page **out)
@@ -232,7 +239,8 @@ uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum mi
 
     ASSERT_CMP(order, <, PCP_ORDERS);
     while (got < n && (got == 0 || n - got > spared)) {
-        uint32_t at = partial_block(mm, z, order, type);
+        uint32_t at = partial_block(mm, z, order, type), cut;
+        struct block_edit e;
 
         if (at == BLOCKMAP_NONE) {
             struct page *p = buddy_alloc(mm, z, order, type);      /* adopts or claims a block for the rest */
@@ -244,7 +252,10 @@ uint32_t buddy_alloc_bulk(struct mm *mm, struct zone *z, unsigned order, enum mi
             out[got++] = p;
             continue;
         }
-        got += bulk_from_block(mm, z, position_block(z, at), order, type, n - got, spared, out + got);
+        e = block_edit_begin(mm, z, position_block(z, at));
+        cut = bulk_from_block(mm, &e, order, type, n - got, spared, out + got);
+        zone_count(z, ZC_alloc, cut);
+        got += cut;
     }
     return got;
 }
@@ -377,7 +388,8 @@ FS_NOINLINE static void free_word_full(struct mm *mm, struct zone *z, const stru
 }
 
 /* The next pages of one block; how many. */
-static inline uint32_t free_pages_of_block(struct mm *mm, struct zone *z, struct pageblock *pb, struct page *const *pages, uint32_t n, struct free_sum *sum)
+static inline uint32_t free_pages_of_block(struct mm *mm, struct zone *z, struct pageblock *pb, struct page *const *pages, uint32_t n,
+                                           struct free_sum *sum)
 {
     uint32_t block = page_block(pages[0]), i = 0;
     struct free_map *map = mm_block_free_map(mm, block);
@@ -400,11 +412,48 @@ static inline uint32_t free_pages_of_block(struct mm *mm, struct zone *z, struct
     return i;
 }
 
+/* A page of an own block that fills a word of the map. */
+FS_NOINLINE static void free_word_full_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, const struct page *p)
+{
+    struct block_edit e = block_edit_begin_own(mm, z, own, page_block(p));
+
+    e.mask = pageblock_mask(e.pb);
+    block_edit_free(&e, page_block_index(p), 0);
+    block_edit_end(&e);
+}
+
+uint32_t buddy_free_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, uint32_t block, struct page *const *pages, uint32_t n,
+                        struct free_sum *sum)
+{
+    struct pageblock *pb = mm_block(mm, block);
+    struct free_map *map = mm_block_free_map(mm, block);
+    bool was_full = pb->free_pages == 0;
+    uint32_t i = 0, mask;
+
+    do {
+        struct page *p = pages[i++];
+
+        unit_freed(p);
+        if (fs_unlikely(!pageblock_free_page(pb, map, page_block_index(p), sum))) {
+            free_word_full_own(mm, z, own, p);
+            return i;
+        }
+    } while (i < n && page_block(pages[i]) == block);
+    mask = pageblock_mask(pb);
+    if (fs_unlikely(was_full || mask != pb->order_mask)) {
+        cpu_blocks_edit_end(own, pb, block_position(z, block), mask, 0);
+    }
+    return i;
+}
+
 static void free_single_pages(struct mm *mm, struct zone *z, struct page *const *pages, uint32_t n)
 {
     struct free_sum sum = { .pages = 0 };
     enum migratetype sum_of = MIGRATE_MOVABLE;
 
+    for (uint32_t i = 0; fs_unlikely(z->held != 0) && i < n; i++) {
+        cpu_blocks_disown(z, page_block(pages[i]));             /* if it was a CPU's, it is not any more */
+    }
     for (uint32_t i = 0; i < n;) {
         struct pageblock *pb = mm_block(mm, page_block(pages[i]));
         enum migratetype type = (enum migratetype)atomic_load_explicit(&pb->type, memory_order_relaxed);

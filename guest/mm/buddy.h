@@ -34,6 +34,14 @@ void buddy_free(struct mm *mm, struct zone *z, struct page *p, unsigned order);
 /* The same for n units of one order <= PAGEBLOCK_ORDER; neighbours in the list that share a block are cheaper. */
 void buddy_free_bulk(struct mm *mm, struct zone *z, struct page *const *units, uint32_t n, unsigned order);
 
+/* For cpu_blocks.c, without the zone's lock but with that of own, and uncounted. Of a batch, up to n movable units out of an own block. */
+uint32_t buddy_alloc_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, uint32_t block, unsigned order, uint32_t n, uint32_t batch,
+                         struct page **out);
+/* The first pages of n that are of this own block are free; how many these are. pre: the first one is */
+struct free_sum;
+uint32_t buddy_free_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, uint32_t block, struct page *const *pages, uint32_t n,
+                        struct free_sum *sum);
+
 /* A movable page is about to live in this kernel block. */
 void buddy_mark_tenants(struct mm *mm, struct zone *z, uint32_t block);
 

@@ -41,9 +41,9 @@ static uint64_t room_for_tenants(struct zone *z, bool whole)
 {
     uint64_t room;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     room = movable_room(z) + (whole ? whole_pages(z) : 0);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return room;
 }
 
@@ -67,7 +67,7 @@ static uint32_t tenant_block(struct mm *mm, struct zone *z, enum migratetype typ
 {
     uint32_t found = BLOCK_NONE;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     for (uint32_t i = position; i < z->end_block - z->first_block && found == BLOCK_NONE; i++) {
         uint32_t b = position_block(z, i);
 
@@ -76,7 +76,7 @@ static uint32_t tenant_block(struct mm *mm, struct zone *z, enum migratetype typ
             found = b;
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return found;
 }
 
@@ -96,12 +96,12 @@ uint64_t claim_tenants_home(struct mm *mm, struct zone *z, enum migratetype type
             break;
         }
         (void)empty_block(mm, z, b, &how, &r);
-        spin_lock(&z->lock);
+        zone_lock(z);
         if (!block_has_movable(mm, b) && mm_block(mm, b)->flags & PB_TENANTS) {      /* I3 */
             mm_block(mm, b)->flags &= (uint8_t)~PB_TENANTS;
             z->tenant_blocks--;
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     mm_walk_end(mm, walk);
     return r.migrated_pages;
@@ -113,7 +113,7 @@ static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
     uint32_t found = BLOCK_NONE, most_free = 0;
     uint64_t room;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     room = movable_room(z) + whole_pages(z);
     for (uint32_t i = z->boot_blocks; i < limit && room >= PAGEBLOCK_PAGES; i++) {      /* I2 */
         uint32_t b = position_block(z, i);
@@ -126,7 +126,7 @@ static uint32_t next_claim(struct mm *mm, struct zone *z, uint32_t limit)
             most_free = mm_block(mm, b)->free_pages;
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return found;
 }
 
@@ -150,9 +150,9 @@ static bool clear_walking(struct mm *mm, struct zone *z, uint32_t limit, unsigne
         return false;
     }
     if (whole) {
-        spin_lock(&z->lock);
+        zone_lock(z);
         zone_count(z, ZC_block_cleared, 1);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     return whole;
 }
@@ -171,9 +171,9 @@ static uint32_t claim_limit(const struct mm *mm, struct zone *z)
 {
     uint32_t limit;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     limit = zone_claim_limit(z, mm->claim_window);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return limit;
 }
 
@@ -199,9 +199,9 @@ uint64_t claim_spare(struct mm *mm, struct zone *z)
     if (mm->policy == CLAIM_LARGEST_LOWEST || mm->migrate.move == NULL) {       /* I1 */
         return 0;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     none = whole_pages(z) == 0;
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     if (!clear_next(mm, z, claim_limit(mm, z), 0, MIGRATE_MOVABLE, NULL, &r) && none) {
         (void)clear_next(mm, z, z->end_block - z->first_block, 0, MIGRATE_MOVABLE, NULL, &r);
     }
@@ -213,7 +213,7 @@ bool claim_lend(struct mm *mm, struct zone *z)
 {
     uint32_t best = BLOCK_NONE, most = LEND_FREE_PAGES;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     for (uint32_t i = z->boot_blocks; i < z->end_block - z->first_block; i++) {
         uint32_t b = position_block(z, i);
 
@@ -233,7 +233,7 @@ bool claim_lend(struct mm *mm, struct zone *z)
         mm_block(mm, best)->flags |= PB_LENT;
         zone_count(z, ZC_block_lent, 1);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     if (best != BLOCK_NONE) {
         pcp_drain(mm, z);
     }
@@ -276,7 +276,7 @@ static struct lent find_lent(struct mm *mm, struct zone *z)
     struct lent found = { .block = BLOCK_NONE };
     uint64_t room;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     room = movable_room(z) + (whole_pages(z) > PAGEBLOCK_PAGES ? whole_pages(z) - PAGEBLOCK_PAGES : 0);
     for (uint32_t i = 0; i < z->end_block - z->first_block && found.block == BLOCK_NONE && z->lent_blocks > 0; i++) {
         uint32_t b = position_block(z, i);
@@ -292,7 +292,7 @@ static struct lent find_lent(struct mm *mm, struct zone *z)
             found = l;
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return found;
 }
 
@@ -310,7 +310,7 @@ static uint64_t take_back_walking(struct mm *mm, struct zone *z)
     if (isolate_undo(mm, block_pfn(l.block), block_pfn(l.block + 1)) != MM_OK) {
         return r.migrated_pages;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (pageblock_type(mm, l.block) == MIGRATE_MOVABLE && !block_has_movable(mm, l.block)) {
         lent_no_more(mm, z, l.block);
         l = lent_contents(mm, l.block);
@@ -319,7 +319,7 @@ static uint64_t take_back_walking(struct mm *mm, struct zone *z)
             zone_count(z, ZC_block_returned, 1);
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     pcp_drain(mm, z);
     return r.migrated_pages;
 }

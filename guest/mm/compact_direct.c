@@ -36,7 +36,7 @@ static bool deferred(struct zone *z, unsigned order)
 
 static void note_outcome(struct zone *z, unsigned order, bool success)
 {
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (success) {
         z->compact_order_failed = order >= z->compact_order_failed ? 0 : z->compact_order_failed;
         z->compact_defer_shift = z->compact_order_failed == 0 ? 0 : z->compact_defer_shift;
@@ -47,7 +47,7 @@ static void note_outcome(struct zone *z, unsigned order, bool success)
             z->compact_order_failed = order;
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
 }
 
 /* Is it compaction that can help, and is it worth trying? */
@@ -55,10 +55,10 @@ static bool suitable(const struct mm *mm, struct zone *z, unsigned order)
 {
     bool memory_short, later;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     memory_short = !zone_compaction_helps(z, order, mm->extfrag_threshold);     /* I1 */
     later = !memory_short && deferred(z, order);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     zone_count_unlocked(z, ZC_compact_not_suitable, memory_short);
     zone_count_unlocked(z, ZC_compact_deferred, later);
     return !memory_short && !later;

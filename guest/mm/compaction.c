@@ -50,13 +50,13 @@ struct control {
 static bool lock_zone(struct zone *z, enum compact_mode mode, struct compact_result *out)
 {
     if (mode == COMPACT_ASYNC) {
-        if (!spin_trylock(&z->lock)) {
+        if (!zone_trylock(z)) {
             out->stopped = true;
             return false;
         }
         return true;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     return true;
 }
 
@@ -92,7 +92,7 @@ static mm_status_t migrate_unit(struct mm *mm, struct zone *z, struct page *from
             to->mapping = NULL;
             atomic_store_explicit(&to->refs, 1, memory_order_release);
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     if (looked && to == NULL && order == PAGEBLOCK_ORDER && mm->migrate.split != NULL && mm->migrate.split(mm->migrate.ctx, from) == MM_OK) {
         page_put(mm, from);
@@ -120,9 +120,9 @@ static bool has_unit(struct mm *mm, struct zone *z, uint32_t block, unsigned ord
 {
     bool has;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     has = mm_block(mm, block)->order_mask >> order != 0;
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return has;
 }
 
@@ -157,9 +157,9 @@ bool block_whole(struct mm *mm, struct zone *z, uint32_t block)
 {
     bool whole;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     whole = mm_block(mm, block)->free_pages == PAGEBLOCK_PAGES;
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return whole;
 }
 
@@ -292,7 +292,7 @@ static bool rank_blocks(struct control *c)
     if (c->request.order == COMPACT_SPARSE_FIRST) {
         plan(c);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     c->free_at = c->partial;
     return true;
 }
@@ -392,7 +392,7 @@ static enum scan look_at_block(struct control *c, uint32_t block, uint64_t *free
         hint_set(c, block);
         verdict = SCAN_ASIDE;
     }
-    spin_unlock(&c->z->lock);
+    zone_unlock(c->z);
     return verdict;
 }
 
@@ -443,9 +443,9 @@ static enum scan scan_block(struct control *c)
         zone_count_unlocked(z, ZC_compact_success, 1);
         lessen_room(c, free);
     } else if (!c->out->stopped && !part) {
-        spin_lock(&z->lock);
+        zone_lock(z);
         hint_set(c, block);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     lessen_room(c, c->out->migrated_pages - moved_before);
     if (!end_isolation(c, block) || c->out->stopped) {
@@ -467,10 +467,10 @@ static bool satisfied(struct control *c)
     bool done = c->out->blocks_made >= q->blocks_wanted || c->out->captured != NULL;
 
     if (!done && (q->score != 0 || q->until_pair)) {
-        spin_lock(&c->z->lock);
+        zone_lock(c->z);
         done = (q->score != 0 && zone_fragmentation_score(c->z) <= q->score)
                || (q->until_pair && zone_free_units(c->z, MAX_ORDER, MIGRATE_MOVABLE) > 0);
-        spin_unlock(&c->z->lock);
+        zone_unlock(c->z);
     }
     return done;
 }
@@ -519,9 +519,9 @@ mm_status_t compact_zone(struct mm *mm, struct zone *z, const struct compact_req
         scan_zone(&c);
     }
     if (out->scanners_met) {
-        spin_lock(&z->lock);
+        zone_lock(z);
         z->skip_stale = true;
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     zone_count_unlocked(z, ZC_compact_migrate_scanned, out->migrate_scanned);
     zone_count_unlocked(z, ZC_compact_free_scanned, out->free_scanned);
@@ -588,9 +588,9 @@ static struct page *evacuation_target(void *ctx, struct zone *z, unsigned order)
     struct page *p = zone_watermark_ok(z, order, 1, WMARK_MIN, ZONE_MOVABLE, 0) ? movable_target(ctx, z, order) : NULL;
 
     if (p == NULL && room_elsewhere(mm, z, order)) {
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         p = alloc_pages_node(mm, z->node, __GFP_HIGHMEM | __GFP_MOVABLE, order);
-        spin_lock(&z->lock);
+        zone_lock(z);
         zone_count(z, ZC_evacuate_away, p != NULL && mm_block_zone(mm, page_block(p)) != z ? 1ull << order : 0);
     }
     return p != NULL ? p : movable_target(ctx, z, order);

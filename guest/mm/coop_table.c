@@ -79,7 +79,7 @@ static void put_zone(struct fs_abi_zone *o, struct zone *z)
 {
     o->node = z->node;
     o->kind = z->kind;
-    spin_lock(&z->lock);
+    zone_lock(z);
     o->present_pages = z->present_pages;
     o->managed_pages = z->managed_pages;
     o->free_pages = zone_free_pages(z);
@@ -98,7 +98,7 @@ static void put_zone(struct fs_abi_zone *o, struct zone *z)
         o->extfrag[order] = (int16_t)zone_extfrag_index(z, order);
     }
     o->score = zone_fragmentation_score(z);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
 }
 
 enum fs_abi_status coop_table_page(struct mm *mm, struct vm *vm, uint64_t table, uint64_t first, void *page, uint32_t *count, uint64_t *total)

@@ -73,10 +73,10 @@ unsigned node_fragmentation_score(const struct mm *mm, uint32_t node)
         struct zone *z = &mm->zones[i];
 
         if (z->node == node) {
-            spin_lock(&z->lock);
+            zone_lock(z);
             present += z->present_pages;
             sum += z->present_pages * zone_fragmentation_score(z);
-            spin_unlock(&z->lock);
+            zone_unlock(z);
         }
     }
     return present == 0 ? 0 : (unsigned)(sum / present);

@@ -59,9 +59,9 @@ static void block_leaves(struct mm *mm, struct zone *z, uint32_t block)
 /* The reverse of pages_to_holes() for pages that were to be given and were not. */
 static void unit_back(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 {
-    spin_lock(&z->lock);
+    zone_lock(z);
     buddy_free(mm, z, p, order);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
 }
 
 /* Has somebody else (compaction, a claim) isolated it too? Then it is not ours to give. pre: zone lock */
@@ -75,13 +75,13 @@ static struct page *take_unit(struct mm *mm, struct zone *z, uint32_t block, uns
 {
     struct page *p = NULL;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (mm_block(mm, block)->order_mask != 0 && !others_isolate(mm_block(mm, block))) {
         *order = 63 - fs_clz64(mm_block(mm, block)->order_mask);
         p = pageblock_first(mm, block, *order);
         pageblock_unlink(mm, z, p, *order);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return p;
 }
 
@@ -94,10 +94,10 @@ static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, str
         unit_back(mm, z, p, PAGEBLOCK_ORDER);
         return MM_EAGAIN;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     pages_to_holes(mm, z, p, PAGEBLOCK_PAGES);
     block_leaves(mm, z, block);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     report->extents++;
     return MM_OK;
 }
@@ -113,9 +113,9 @@ static mm_status_t give_pages(struct mm *mm, struct zone *z, struct page *p, uns
             }
             return MM_EAGAIN;
         }
-        spin_lock(&z->lock);
+        zone_lock(z);
         pages_to_holes(mm, z, p + i, 1);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         report->single_pages++;
     }
     return MM_OK;
@@ -134,7 +134,7 @@ static bool last_page_went(struct mm *mm, struct zone *z, uint32_t block)
     struct page *first = mm_block_page(mm, block);
     uint32_t given = 0;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     while (given < PAGEBLOCK_PAGES && page_given(first + given)) {
         given++;
     }
@@ -144,7 +144,7 @@ static bool last_page_went(struct mm *mm, struct zone *z, uint32_t block)
         }
         block_leaves(mm, z, block);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return mm_block(mm, block)->offline;
 }
 
@@ -162,13 +162,13 @@ static mm_status_t give_block(struct mm *mm, uint32_t block, const struct hotplu
     if (mm_block(mm, block)->offline || last_page_went(mm, z, block)) {
         return status;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (status == MM_OK && others_isolate(mm_block(mm, block))) {
         status = MM_EAGAIN;
     } else if (status == MM_OK) {
         mm_block(mm, block)->flags |= PB_RESIDUAL;
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     for (uint32_t i = 0; i < PAGEBLOCK_PAGES;) {
         uint32_t w = page_word(mm_block_page(mm, block) + i);
         bool held = state_in_use(word_state(w)) || word_state(w) == PAGE_RESERVED;
@@ -335,7 +335,7 @@ static mm_status_t give_wholes(struct mm *mm, struct zone *z, uint32_t first, ui
             gone++;
         }
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     for (uint32_t b = first; b < first + n; b++) {
         if (b < first + gone) {
             pages_to_holes(mm, z, mm_block_page(mm, b), PAGEBLOCK_PAGES);
@@ -344,7 +344,7 @@ static mm_status_t give_wholes(struct mm *mm, struct zone *z, uint32_t first, ui
             buddy_free(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER);
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     report->extents += gone;
     return gone == n ? MM_OK : MM_EAGAIN;
 }
@@ -356,9 +356,9 @@ mm_status_t memory_offline_free(struct mm *mm, uint32_t end, uint32_t most, cons
     uint32_t n;
 
     spin_lock(&mm->hotplug_lock);
-    spin_lock(&z->lock);
+    zone_lock(z);
     n = unlink_whole(mm, z, end, most < HOTPLUG_BLOCKS ? most : HOTPLUG_BLOCKS);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     if (n > 0) {
         status = give_wholes(mm, z, end - n, n, ops, report);
         drop_memmaps(mm, block_pfn(end - n), block_pfn(end), report);
@@ -388,12 +388,12 @@ static mm_status_t online_whole(struct mm *mm, struct zone *z, uint32_t block, c
     if (ops->take(ops->ctx, block_pfn(block), PAGEBLOCK_ORDER) != MM_OK) {
         return MM_EAGAIN;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     mm_block(mm, block)->offline = 0;
     mm_block(mm, block)->given = 0;
     z->blocks_of[MIGRATE_MOVABLE]++;
     unit_returns(mm, z, first, PAGEBLOCK_ORDER);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     report->extents++;
     return MM_OK;
 }
@@ -409,9 +409,9 @@ static mm_status_t online_residual(struct mm *mm, struct zone *z, uint32_t block
         if (ops->take(ops->ctx, page_pfn(first + i), 0) != MM_OK) {
             return MM_EAGAIN;
         }
-        spin_lock(&z->lock);
+        zone_lock(z);
         unit_returns(mm, z, first + i, 0);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         report->single_pages++;
     }
     /* After an offline that failed half-way there may be given pages in a block that is in use. */
@@ -425,9 +425,9 @@ static bool block_in_part(struct mm *mm, uint32_t block)
     struct zone *z = mm_block_zone(mm, block);
     bool part;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     part = !pb->offline && (pb->reserved_pages != 0 || pb->flags & PB_RESIDUAL);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return part;
 }
 

@@ -119,18 +119,18 @@ static mm_status_t isolate_walking(struct mm *mm, pfn_t start, pfn_t end, unsign
         struct zone *z = mm_block_zone(mm, b);
         struct page *stuck;
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         stuck = flags & ISOLATE_RESIDUAL ? NULL : block_immovable_page(mm, b);
         if (stuck == NULL) {
             block_isolate(mm, z, b);
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         if (stuck != NULL) {
             while (b-- > pfn_block(start)) {        /* I2 */
                 z = mm_block_zone(mm, b);
-                spin_lock(&z->lock);
+                zone_lock(z);
                 block_release(mm, z, b);
-                spin_unlock(&z->lock);
+                zone_unlock(z);
             }
             if (blocking != NULL) {
                 *blocking = stuck;
@@ -172,9 +172,9 @@ mm_status_t isolate_undo(struct mm *mm, pfn_t start, pfn_t end)
     for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
         struct zone *z = mm_block_zone(mm, b);
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         block_release(mm, z, b);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     return MM_OK;
 }
@@ -204,14 +204,14 @@ struct page *isolate_undo_take(struct mm *mm, uint32_t block, unsigned order, en
     struct page *p = NULL;
 
     ASSERT_CMP(type, <, MIGRATE_PCP_TYPES);
-    spin_lock(&z->lock);
+    zone_lock(z);
     ASSERT_CMP(pageblock_type(mm, block), ==, MIGRATE_ISOLATE);
     block_release(mm, z, block);
     p = take(mm, z, block, order, type);
     if (p != NULL) {
         page_set_word(p, PAGE_WORD(PAGE_PCP, order, type, 0));
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return p;
 }
 
@@ -224,13 +224,13 @@ static mm_status_t test_walking(struct mm *mm, pfn_t start, pfn_t end, struct pa
         struct zone *z = mm_block_zone(mm, b);
         struct page *first = mm_block_page(mm, b), *in_use = NULL;
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         for (uint32_t i = 0; i < PAGEBLOCK_PAGES && mm_block(mm, b)->free_pages != PAGEBLOCK_PAGES && in_use == NULL;) {
             /* A tail that no head of this block covers belongs to a larger unit that begins before. */
             in_use = page_head(mm, first + i);
             i += in_use == NULL && page_is_free(mm, first + i) ? 1u << page_free_order(mm, first + i) : 1;
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         if (in_use != NULL) {
             if (blocking != NULL) {
                 *blocking = in_use;

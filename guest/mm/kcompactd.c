@@ -34,9 +34,9 @@ static uint64_t make_wanted_order(struct mm *mm, struct zone *z)
     if (order == 0) {
         return 0;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     wanted = zone_extfrag_index(z, order) > (int)mm->extfrag_threshold && zone_watermark_ok(z, order, 1, WMARK_LOW, ZONE_NORMAL, 0);     /* I1 */
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return wanted && compact_zone(mm, z, &request, &r) == MM_OK ? r.migrated_pages : 0;
 }
 
@@ -49,9 +49,9 @@ static uint64_t send_home(struct mm *mm, struct zone *z)
     if (z->tenant_blocks == 0 || mm->policy != CLAIM_CLEAR_FIRST) {
         return 0;
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     type = zone_wants_home(z);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return (type != MIGRATE_TYPES ? claim_tenants_home(mm, z, type, 0, PAGEBLOCK_PAGES / 2, true) : 0)
            + claim_tenants_home(mm, z, MIGRATE_TYPES, HOME_ROOM_PAGES, UINT64_MAX, false);
 }
@@ -59,11 +59,11 @@ static uint64_t send_home(struct mm *mm, struct zone *z)
 /* The next run looks at everything again, if a full pass has ended. */
 static void come_to_rest(struct zone *z)
 {
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (z->skip_stale) {
         compact_hints_reset(z);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
 }
 
 uint64_t compaction_background(struct mm *mm, struct zone *z)
@@ -71,11 +71,11 @@ uint64_t compaction_background(struct mm *mm, struct zone *z)
     uint64_t whole, room, moved = 0;
     bool spare;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     whole = z->free_units[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
     room = movable_room(z);
     spare = zone_wants_spare(z, mm->claim_window);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     zone_count_unlocked(z, ZC_compact_daemon_wake, 1);
     if (whole == 0 && room < LEND_LOW_PAGES) {
         (void)claim_lend(mm, z);

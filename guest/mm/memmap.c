@@ -162,11 +162,11 @@ static bool free_reserved_block(struct mm *mm, uint64_t pfn, uint64_t end)
         page_set_word(p + i, PAGE_WORD(PAGE_NONE, 0, 0, 0));
         atomic_store_explicit(&p[i].refs, 0, memory_order_relaxed);
     }
-    spin_lock(&z->lock);
+    zone_lock(z);
     z->managed_pages += PAGEBLOCK_PAGES;
     mm_block(mm, page_block(p))->reserved_pages = 0;
     buddy_free(mm, z, p, PAGEBLOCK_ORDER);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return true;
 }
 
@@ -197,8 +197,8 @@ static void pass_zones(struct mm *mm, uint32_t section)
         struct zone *z = mm_block_zone(mm, b);
 
         if (z != last) {
-            spin_lock(&z->lock);
-            spin_unlock(&z->lock);
+            zone_lock(z);
+            zone_unlock(z);
             last = z;
         }
     }

@@ -80,6 +80,33 @@ void mm_dump_vmstat(const struct mm *mm, mm_line_fn out, void *ctx)
     }
 }
 
+void mm_dump_cpu_blocks(const struct mm *mm, mm_line_fn out, void *ctx)
+{
+    struct text t;
+
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        const struct zone *z = &mm->zones[i];
+
+        for (unsigned cpu = 0; cpu < z->cpus; cpu++) {
+            const struct cpu_blocks *c = &z->cpu_blocks[cpu];
+            int64_t n = atomic_load_explicit(&c->free_pages, memory_order_relaxed);
+
+            zone_title(&t, z);
+            text_word(&t, ", cpu ");
+            text_number(&t, cpu);
+            text_word(&t, ": own ");
+            text_number(&t, c->own.count);
+            text_word(&t, ", with free pages ");
+            text_number(&t, c->avail.count);
+            text_word(&t, ", unsettled ");
+            text_number(&t, c->dirty.count);
+            text_word(&t, n < 0 ? ", pages -" : ", pages ");
+            text_number(&t, (uint64_t)(n < 0 ? -n : n));
+            out(ctx, t.line);
+        }
+    }
+}
+
 static char block_char(const struct mm *mm, uint32_t block)
 {
     const struct pageblock *pb;

@@ -21,6 +21,7 @@ struct walk {
     /* of the zone at hand */
     uint64_t free, isolated, units[FREE_ORDERS][MIGRATE_TYPES], blocks[MIGRATE_TYPES];
     uint64_t reserved, holes, pcp_pages, pages, tenants, lent;
+    uint64_t unsettled[FREE_ORDERS];
 };
 
 static void fault(struct walk *w, enum mm_fault f, uint64_t pfn, uint64_t is, uint64_t should_be)
@@ -158,6 +159,17 @@ static void count_pages(struct walk *w, struct block_count *c, uint32_t block)
     }
 }
 
+/* The block's bits in the areas follow when its CPU settles. */
+static bool is_dirty(const struct zone *z, uint32_t block)
+{
+    bool dirty = false;
+
+    for (unsigned cpu = 0; cpu < z->cpus; cpu++) {
+        dirty |= blockmap_test(&z->cpu_blocks[cpu].dirty, block_position(z, block));
+    }
+    return dirty;
+}
+
 static void check_block(struct walk *w, const struct zone *z, uint32_t block)
 {
     const struct pageblock *pb = mm_block(w->mm, block);
@@ -178,7 +190,7 @@ static void check_block(struct walk *w, const struct zone *z, uint32_t block)
         }
         mask |= c.free_units[o] != 0 ? 1u << o : 0;
         w->units[o][type] += c.free_units[o];
-        for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
+        for (unsigned t = 0; t < MIGRATE_TYPES && !is_dirty(z, block); t++) {
             expect(w, MM_FAULT_AREA, pfn, blockmap_test(&z->area[o][t], block_position(z, block)), t == type && c.free_units[o] != 0);
         }
     }
@@ -239,13 +251,72 @@ static void check_ring(struct walk *w, const struct free_ring *r)
     }
 }
 
+/* The block at a position, whose it is, and whether it lies where its owner looks for it. */
+static void check_owner(struct walk *w, const struct zone *z, uint32_t position)
+{
+    uint32_t block = position_block(z, position), owners = 0;
+    uint64_t pfn = block_pfn(block).n;
+
+    for (unsigned cpu = 0; cpu < z->cpus; cpu++) {
+        const struct cpu_blocks *c = &z->cpu_blocks[cpu];
+        bool own = blockmap_test(&c->own, position), avail = blockmap_test(&c->avail, position);
+
+        owners += own;
+        if (!own && blockmap_test(&c->dirty, position)) {
+            fault(w, MM_FAULT_CPU_BLOCKS_DIRTY, pfn, 1, 0);
+        }
+        if (!own && avail) {
+            fault(w, MM_FAULT_CPU_BLOCKS_AVAIL, pfn, 1, 0);
+        } else if (own && (!mm_pfn_valid(w->mm, block_pfn(block)) || mm_block(w->mm, block)->offline)) {
+            fault(w, MM_FAULT_CPU_BLOCKS_TYPE, pfn, MIGRATE_TYPES, MIGRATE_MOVABLE);
+        } else if (own) {
+            uint32_t n = mm_block(w->mm, block)->free_pages;
+
+            expect(w, MM_FAULT_CPU_BLOCKS_TYPE, pfn, pageblock_type(w->mm, block), MIGRATE_MOVABLE);
+            if (avail ? n == 0 : n != 0 && n != PAGEBLOCK_PAGES) {
+                fault(w, MM_FAULT_CPU_BLOCKS_AVAIL, pfn, avail, n);
+            }
+        }
+    }
+    expect(w, MM_FAULT_CPU_BLOCKS_OWNER, pfn, owners, blockmap_test(&z->owned, position));
+}
+
+static void check_cpu_blocks(struct walk *w, const struct zone *z)
+{
+    bool summaries = blockmap_check(&z->owned);
+    uint64_t pfn = block_pfn(z->first_block).n;
+
+    for (unsigned cpu = 0; cpu < z->cpus; cpu++) {
+        const struct cpu_blocks *c = &z->cpu_blocks[cpu];
+
+        summaries &= blockmap_check(&c->own) && blockmap_check(&c->avail) && blockmap_check(&c->dirty);
+        for (unsigned o = 0; o < FREE_ORDERS; o++) {
+            w->unsettled[o] += c->free_units[o][MIGRATE_MOVABLE];
+            if (c->own.count == 0) {
+                expect(w, MM_FAULT_CPU_BLOCKS_COUNT, pfn, c->free_units[o][MIGRATE_MOVABLE], 0);
+            }
+        }
+        if (c->own.count == 0) {
+            expect(w, MM_FAULT_CPU_BLOCKS_COUNT, pfn, (uint64_t)atomic_load_explicit(&c->free_pages, memory_order_relaxed), 0);
+        }
+    }
+    for (uint32_t i = 0; i < z->end_block - z->first_block; i++) {
+        check_owner(w, z, i);
+    }
+    expect(w, MM_FAULT_AREA_SUMMARY, pfn, summaries, true);
+    expect(w, MM_FAULT_CPU_BLOCKS_OWNER, pfn, atomic_load_explicit(&z->owned_blocks, memory_order_relaxed), z->owned.count);
+    expect(w, MM_FAULT_CPU_BLOCKS_HELD, pfn, z->held, 0);
+}
+
 static void check_zone(struct walk *w, const struct zone *z)
 {
     uint64_t listed = 0;
 
+    check_cpu_blocks(w, z);
+
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
         for (unsigned t = 0; t < MIGRATE_TYPES; t++) {
-            expect(w, MM_FAULT_ZONE_UNITS, block_pfn(z->first_block).n, z->free_units[o][t], w->units[o][t]);
+            expect(w, MM_FAULT_ZONE_UNITS, block_pfn(z->first_block).n, z->free_units[o][t] + (t == MIGRATE_MOVABLE ? w->unsettled[o] : 0), w->units[o][t]);
             if (!blockmap_check(&z->area[o][t])) {
                 fault(w, MM_FAULT_AREA_SUMMARY, block_pfn(z->first_block).n, o, t);
             }

@@ -38,6 +38,12 @@
     X(MEMMAP,      "struct pages lie in a page that somebody else may have")        \
     X(MEMMAP_COUNT,"a node's count of pages with struct pages is wrong")            \
     X(RING_MEMBER, "a CPU's ring holds a page twice, or one that is not frozen")    \
+    X(CPU_BLOCKS_OWNER, "zone.owned is not the blocks of all CPUs, or one has two owners") \
+    X(CPU_BLOCKS_TYPE,  "a CPU's own block is offline or not of movable type")      \
+    X(CPU_BLOCKS_AVAIL, "a CPU's own block is not where its free pages say")        \
+    X(CPU_BLOCKS_DIRTY, "a CPU has unsettled bits of a block that is not its own")  \
+    X(CPU_BLOCKS_COUNT, "a CPU without own blocks has unsettled counts")            \
+    X(CPU_BLOCKS_HELD,  "a CPU's own blocks are held by nobody who is there")       \
     X(WATERMARK,   "watermarks are not in order")
 
 enum mm_fault {

@@ -75,9 +75,9 @@ static struct page *try_own(struct mm *mm, const struct request *r, enum waterma
         if (pcp_serves(r->order, r->type)) {
             p = pcp_alloc(mm, z, r->order, r->type, mark, r->class, r->gfp);
         } else if (zone_watermark_ok(z, r->order, 1, mark, r->class, r->gfp)) {
-            spin_lock(&z->lock);
+            zone_lock(z);
             p = buddy_alloc(mm, z, r->order, r->type);
-            spin_unlock(&z->lock);
+            zone_unlock(z);
         }
         if (fs_likely(p != NULL)) {
             return p;
@@ -91,13 +91,13 @@ static void highatomic_reserve(struct mm *mm, struct zone *z, struct page *p)
 {
     uint64_t limit = (z->managed_pages / 100) >> PAGEBLOCK_ORDER;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     if (z->blocks_of[MIGRATE_HIGHATOMIC] < (limit > 1 ? limit : 1)
         && (pageblock_type(mm, page_block(p)) == MIGRATE_UNMOVABLE || pageblock_type(mm, page_block(p)) == MIGRATE_ACCOUNTED)) {
         pageblock_set_type(mm, z, page_block(p), MIGRATE_HIGHATOMIC);
         zone_count(z, ZC_highatomic_reserve, 1);
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     pcp_drain(mm, z);
 }
 
@@ -108,11 +108,11 @@ static struct page *try_highatomic(struct mm *mm, const struct request *r)
     for (unsigned i = 0; (z = request_zone(mm, r, i)) != NULL; i++) {
         struct page *p = NULL;
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         if (zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp)) {
             p = buddy_alloc(mm, z, r->order, MIGRATE_HIGHATOMIC);
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         if (p != NULL) {
             return p;
         }
@@ -125,7 +125,7 @@ static bool highatomic_release(struct mm *mm, struct zone *z)
 {
     bool any = false;
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     for (uint32_t b = z->first_block; b < z->end_block && z->blocks_of[MIGRATE_HIGHATOMIC] > 0; b++) {
         if (mm_pfn_valid(mm, block_pfn(b)) && pageblock_type(mm, b) == MIGRATE_HIGHATOMIC) {
             bool whole = mm_block(mm, b)->free_pages == PAGEBLOCK_PAGES;
@@ -135,7 +135,7 @@ static bool highatomic_release(struct mm *mm, struct zone *z)
             any = true;
         }
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return any;
 }
 
@@ -147,12 +147,12 @@ static struct page *try_foreign(struct mm *mm, const struct request *r, unsigned
         struct page *p = NULL;
         bool claimed = false;
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         if (zone_watermark_ok(z, r->order, 1, WMARK_MIN, r->class, r->gfp)) {
             p = buddy_alloc_fallback(mm, z, r->order, r->type, allowed);
             claimed = p != NULL && mm_block(mm, page_block(p))->flags & PB_CLAIMED;
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         if (claimed) {
             pcp_drain(mm, z);           /* the block changed its type with pages on the lists */
         }
@@ -169,9 +169,9 @@ static bool memory_short(const struct mm *mm, struct zone *z, const struct reque
     bool is_short = !enough;
 
     if (enough && r->order > 0) {
-        spin_lock(&z->lock);
+        zone_lock(z);
         is_short = !zone_compaction_helps(z, r->order, mm->extfrag_threshold);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
     return is_short;
 }
@@ -385,9 +385,9 @@ static inline bool put_last(struct mm *mm, struct page *p, uint32_t *w)
 
 FS_NOINLINE static void free_to_zone(struct mm *mm, struct zone *z, struct page *p, unsigned order)
 {
-    spin_lock(&z->lock);
+    zone_lock(z);
     buddy_free(mm, z, p, order);
-    spin_unlock(&z->lock);
+    zone_unlock(z);
 }
 
 void page_put(struct mm *mm, struct page *p)

@@ -45,6 +45,7 @@ void pageblock_set_type(struct mm *mm, struct zone *z, uint32_t block, enum migr
     if (old == type) {
         return;
     }
+    pageblock_changes(z, block);
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
         if (pb->order_mask & (1u << o)) {
             uint64_t units = o < PAGEBLOCK_ORDER ? pb->units[o] : 1;
@@ -79,15 +80,20 @@ const struct unit_lanes merge_lanes[6] = {
     { { 0 - LANES_03, LANE(5) - LANE(4) } },
 };
 
-void free_sum_add(struct zone *z, enum migratetype type, struct free_sum *sum)
+void free_sum_units(uint64_t (*free_units)[MIGRATE_TYPES], enum migratetype type, struct free_sum *sum)
 {
     for (unsigned o = 0; o < FS_ARRAY_SIZE(merge_lanes); o++) {
         uint64_t *lanes = &sum->units.of[o / 4];
         int16_t n = (int16_t)*lanes;
 
-        z->free_units[o][type] += (uint64_t)(int64_t)n;
+        free_units[o][type] += (uint64_t)(int64_t)n;
         *lanes = (*lanes - (uint64_t)(int64_t)n) >> 16;     /* what is above takes back what n borrowed from it */
     }
+}
+
+void free_sum_add(struct zone *z, enum migratetype type, struct free_sum *sum)
+{
+    free_sum_units(z->free_units, type, sum);
     zone_count_free(z, type, sum->pages);
     *sum = (struct free_sum){ .pages = 0 };
 }
@@ -110,6 +116,11 @@ void pageblock_set_mask(struct zone *z, struct pageblock *pb, uint32_t block, ui
 
 void block_edit_end(struct block_edit *e)
 {
+    if (fs_unlikely(e->own != NULL)) {
+        cpu_blocks_edit_end(e->own, e->pb, block_position(e->z, e->block), e->mask, e->pages);
+        return;
+    }
+    pageblock_changes(e->z, e->block);
     pageblock_set_mask(e->z, e->pb, e->block, e->mask);
     e->pb->free_pages = (uint16_t)(e->pb->free_pages + e->pages);
     zone_count_free(e->z, e->type, e->pages);
@@ -122,6 +133,7 @@ void pageblock_turn_whole(struct mm *mm, struct zone *z, uint32_t block, bool is
     struct blockmap *area = &z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE];
 
     ASSERT_CMP(pb->free_pages, ==, is_free ? 0 : PAGEBLOCK_PAGES);
+    pageblock_changes(z, block);
     free_map_turn(map, 0, PAGEBLOCK_ORDER, is_free);
     pb->free_pages = is_free ? PAGEBLOCK_PAGES : 0;
     pb->order_mask = (uint16_t)(is_free ? 1u << PAGEBLOCK_ORDER : 0);

@@ -7,6 +7,7 @@
 #ifndef GUEST_MM_PAGEBLOCK_H
 #define GUEST_MM_PAGEBLOCK_H
 
+#include "cpu_blocks.h"
 #include "zone.h"
 #include "frameshift/assert.h"
 
@@ -26,7 +27,7 @@ static inline void zone_count_free(struct zone *z, enum migratetype type, int64_
         z->isolated_free_pages += (uint64_t)pages;
     } else {
         /* Only written under the zone lock; atomic for the readers. */
-        atomic_store_explicit(&z->free_pages, zone_free_pages(z) + (uint64_t)pages, memory_order_relaxed);
+        atomic_store_explicit(&z->free_pages, zone_settled_pages(z) + (uint64_t)pages, memory_order_relaxed);
     }
 }
 
@@ -75,6 +76,8 @@ unsigned page_free_order(const struct mm *mm, const struct page *p);
  * that what comes and goes meanwhile costs nothing. */
 struct block_edit {
     struct zone *z;
+    struct cpu_blocks *own;                     /* whose block it is, if only its lock is held; else NULL */
+    uint64_t (*free_units)[MIGRATE_TYPES];      /* the zone's counts, or the CPU's */
     struct pageblock *pb;
     struct free_map *map;
     uint32_t block;
@@ -87,8 +90,17 @@ static inline struct block_edit block_edit_begin(struct mm *mm, struct zone *z, 
 {
     struct pageblock *pb = mm_block(mm, block);
 
-    return (struct block_edit){ .z = z, .pb = pb, .map = mm_block_free_map(mm, block), .block = block,
+    return (struct block_edit){ .z = z, .free_units = z->free_units, .pb = pb, .map = mm_block_free_map(mm, block), .block = block,
                                 .type = pageblock_type(mm, block), .mask = pb->order_mask };
+}
+/* The same for a block of own. pre: own's lock is held, and not the zone's */
+static inline struct block_edit block_edit_begin_own(struct mm *mm, struct zone *z, struct cpu_blocks *own, uint32_t block)
+{
+    struct block_edit e = block_edit_begin(mm, z, block);
+
+    e.own = own;
+    e.free_units = own->free_units;
+    return e;
 }
 /* n more units of order (less, if it is negative). */
 static inline void block_edit_units(struct block_edit *e, unsigned order, int32_t n)
@@ -100,7 +112,7 @@ static inline void block_edit_units(struct block_edit *e, unsigned order, int32_
         any = e->pb->units[order] != 0;
     }
     e->mask = (e->mask & ~(1u << order)) | (uint32_t)any << order;
-    e->z->free_units[order][e->type] += (uint64_t)(int64_t)n;
+    e->free_units[order][e->type] += (uint64_t)(int64_t)n;
 }
 /* The unit becomes free and merges with its buddies. pre: none of its pages is free, every word of it is PAGE_NONE */
 static inline void block_edit_free(struct block_edit *e, uint32_t i, unsigned order)
@@ -136,6 +148,14 @@ static inline uint32_t lanes_any(uint64_t lanes)
     return (uint32_t)(((lanes + 0x7fff7fff7fff7fffull) >> 15 & 0x0001000100010001ull) * 0x0001000200040008ull >> 48) & 15u;
 }
 
+/* Somebody who holds the zone has changed the block: it is no CPU's any more. */
+static inline void pageblock_changes(struct zone *z, uint32_t block)
+{
+    if (fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0)) {
+        cpu_blocks_disown(z, block);
+    }
+}
+
 /* The orders that a block has units of, and its bits in the zone's areas. */
 void pageblock_set_mask(struct zone *z, struct pageblock *pb, uint32_t block, uint32_t mask);
 /* What pages that are freed together add to the zone's counts of one type. */
@@ -164,15 +184,22 @@ static inline bool pageblock_free_page(struct pageblock *pb, struct free_map *ma
     sum->pages++;
     return true;
 }
+static inline uint32_t pageblock_mask(const struct pageblock *pb)
+{
+    return (pb->order_mask & ~0xffu) | lanes_any(pb->lanes[0]) | lanes_any(pb->lanes[1]) << 4;
+}
+/* pre: it is no CPU's own */
 static inline void pageblock_end_pages(struct zone *z, struct pageblock *pb, uint32_t block)
 {
-    uint32_t mask = (pb->order_mask & ~0xffu) | lanes_any(pb->lanes[0]) | lanes_any(pb->lanes[1]) << 4;
+    uint32_t mask = pageblock_mask(pb);
 
     if (fs_unlikely(mask != pb->order_mask)) {
         pageblock_set_mask(z, pb, block, mask);
     }
 }
-/* Count *sum, of at most 2^14 pages, in the zone, and begin anew. */
+/* Add the units of *sum, of at most 2^14 pages, to counts of that type. */
+void free_sum_units(uint64_t (*free_units)[MIGRATE_TYPES], enum migratetype type, struct free_sum *sum);
+/* Count *sum in the zone, and begin anew. */
 void free_sum_add(struct zone *z, enum migratetype type, struct free_sum *sum);
 
 /* The first 2^order pages of the free unit at i, of order have, are not free any more; the rest is. */

@@ -8,16 +8,17 @@
  *   I2  no unit of an isolated or a high-atomic block stays on a list or in a ring.
  *   I3  count <= PCP_CAPACITY, and <= high of its order between calls.
  *   I4  a unit in a ring is PAGE_FROZEN still: to everybody but its last owner it is in use, until it settles on a list.
- * Lock order: ring lock, pcp lock, zone lock.
+ * Lock order: ring lock, pcp lock, zone lock; cpu_blocks.c has what comes under that.
  * Why: the common allocation touches one lock that no other CPU wants and one struct page.
  *   The lists are short on purpose: pages that wait here cannot merge, and a kernel page that is
  *   reused from here is not the lowest one.
  *   Frozen units wait in a ring first, by number: who frees one asks for its struct page and its block and goes on; what
  *   must be written there is written when the lines have come.  Nobody can wait for a reference count in that way.
- * Cost: hit: one uncontended exchange.  Every batch-th call takes the zone lock.
+ * Cost: hit: one uncontended exchange.  Every batch-th call takes the zone lock, or only that of the CPU's own blocks (cpu_blocks.c).
  */
 #include "pcp.h"
 #include "buddy.h"
+#include "cpu_blocks.h"
 #include "pageblock.h"
 #include "frameshift/assert.h"
 
@@ -28,16 +29,24 @@ FS_NOINLINE static bool refill(struct mm *mm, struct zone *z, struct pcp_list *l
     /* What a request takes from the reserve is for itself alone. */
     uint32_t batch = mark == WMARK_MIN || (gfp & __GFP_MEMALLOC) ? 1 : pcp_batch(mm, order, type);
 
-    bool wanted;
+    struct cpu_blocks *c = cpu_blocks_this(z);
+    bool wanted = false;
 
-    spin_lock(&z->lock);
+    if (fs_unlikely(cpu_blocks_wanted(c)) && type == MIGRATE_MOVABLE && order < PCP_ORDERS) {
+        l->count = cpu_blocks_alloc(mm, z, c, order, batch, mark, class, gfp, l->pages, &wanted);
+        if (l->count > 0) {
+            return wanted;
+        }
+    }
+    zone_lock_outside(z, c);
+    zone_lock_rest(z);
     while (batch > 0 && !zone_watermark_ok(z, order, batch, mark, class, gfp)) {
         batch /= 2;
     }
     l->count = order < PAGEBLOCK_ORDER ? buddy_alloc_bulk(mm, z, order, type, batch, l->pages) : buddy_alloc_whole_bulk(mm, z, batch, l->pages);
     zone_count(z, ZC_pcp_refill, 1);
     wanted = zone_wants_spare(z, mm->claim_window) || zone_wants_home(z) != MIGRATE_TYPES;
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     return wanted;
 }
 
@@ -64,13 +73,45 @@ struct page *pcp_alloc(struct mm *mm, struct zone *z, unsigned order, enum migra
     return p;
 }
 
+static bool any_owned(const struct zone *z, struct page *const *pages, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (blockmap_test(&z->owned, block_position(z, page_block(pages[i])))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A batch of units goes to its blocks. The array is used up. */
+static void give_back(struct mm *mm, struct zone *z, struct page **pages, uint32_t n, unsigned order)
+{
+    struct cpu_blocks *c = cpu_blocks_this(z);
+    bool own = order == 0 && fs_unlikely(cpu_blocks_wanted(c));
+
+    if (own) {
+        n = cpu_blocks_free(mm, z, c, pages, n);
+        if (n == 0) {
+            return;
+        }
+    }
+    zone_lock_outside(z, c);
+    if (fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0) && any_owned(z, pages, n)) {
+        cpu_blocks_hold(z);
+    }
+    buddy_free_bulk(mm, z, pages, n, order);
+    zone_count(z, ZC_pcp_flush, 1);
+    if (own) {
+        cpu_blocks_let_go(z);
+        cpu_blocks_adopt(mm, z, c, pages, n);
+    }
+    zone_unlock(z);
+}
+
 /* Give the oldest n units of a list back. pre: pcp lock held */
 FS_NOINLINE static void flush(struct mm *mm, struct zone *z, struct pcp_list *l, unsigned order, uint32_t n)
 {
-    spin_lock(&z->lock);
-    buddy_free_bulk(mm, z, l->pages, n, order);
-    zone_count(z, ZC_pcp_flush, 1);
-    spin_unlock(&z->lock);
+    give_back(mm, z, l->pages, n, order);
     for (uint32_t i = n; i < l->count; i++) {
         l->pages[i - n] = l->pages[i];
     }
@@ -84,9 +125,9 @@ FS_ALWAYS_INLINE static inline void push(struct mm *mm, struct zone *z, struct p
     struct pcp_list *l;
 
     if (fs_unlikely(type >= MIGRATE_PCP_TYPES || !pcp_serves(order, type))) {
-        spin_lock(&z->lock);
+        zone_lock(z);
         buddy_free(mm, z, p, order);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         return;
     }
     l = &pcp->lists[pcp_index(order)][type];
@@ -150,10 +191,7 @@ FS_NOINLINE static void settle(struct mm *mm, struct free_ring *r, uint32_t n)
             }
         } while (i < n && mm_block_zone(mm, pfn_block(pfn_make(r->pfns[i]))) == z);
         if (backs > 0) {
-            spin_lock(&z->lock);
-            buddy_free_bulk(mm, z, back, backs, 0);
-            zone_count(z, ZC_pcp_flush, 1);
-            spin_unlock(&z->lock);
+            give_back(mm, z, back, backs, 0);
         }
         spin_unlock(&pcp->lock);
     }

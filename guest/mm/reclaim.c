@@ -362,11 +362,11 @@ static uint64_t missing(struct zone *z, enum watermark mark)
 {
     uint64_t free = zone_free_pages(z), movable = 0, want = z->watermark[mark], want_movable = want - z->watermark[WMARK_MIN];
 
-    spin_lock(&z->lock);
+    zone_lock(z);
     for (unsigned o = 0; o < FREE_ORDERS; o++) {
         movable += z->free_units[o][MIGRATE_MOVABLE] << o;
     }
-    spin_unlock(&z->lock);
+    zone_unlock(z);
     want = want > free ? want - free : 0;
     want_movable = want_movable > movable ? want_movable - movable : 0;
     return want > want_movable ? want : want_movable;

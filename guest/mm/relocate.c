@@ -124,7 +124,7 @@ static void move_free(struct relocate *r, struct relocate_entry *list, size_t co
         struct page *p;
 
         some.count = 0;
-        spin_lock(&z->lock);
+        zone_lock(z);
         for (; i < count && some.count < RELOCATE_BATCH; i++) {
             if (list[i].status == FS_ABI_ENTRY_NONE && page_kind(r->mm, list[i].pfn, &p) == KIND_FREE
                 && mm_block_zone(r->mm, pfn_block(list[i].pfn)) == z) {            /* I2 */
@@ -134,7 +134,7 @@ static void move_free(struct relocate *r, struct relocate_entry *list, size_t co
         if (some.count > 0) {
             (void)arch_frames_move(some.moves, some.count, false, &none);
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         for (size_t k = 0; k < some.count; k++) {
             list[some.of[k]].status = some.moves[k].done ? FS_ABI_ENTRY_FREE : FS_ABI_ENTRY_REFUSED;
         }

@@ -10,9 +10,10 @@
  * Lock order: zone lock only, in mm_free_boot(); the rest runs before anything else does.
  * Why: sections have a memmap of their own, so that hot-remove can give it back (memmap.c).
  *   Everything starts reserved: what nobody declares free stays out of reach.
- * Cost: one pass over the memmap; 64 bytes a page, 96 bytes and 60 bits a pageblock.
+ * Cost: one pass over the memmap; 64 bytes a page, 96 bytes, 61 bits and 3 for each CPU a pageblock.
  */
 #include "buddy.h"
+#include "cpu_blocks.h"
 #include "memmap.h"
 #include "pageblock.h"
 #include "frameshift/assert.h"
@@ -126,7 +127,7 @@ static mm_status_t zone_init(struct mm *mm, const struct mm_config *c, enum zone
     if (start >= end) {
         return MM_OK;
     }
-    *z = (struct zone){ .id = (uint8_t)mm->zone_count, .node = (uint8_t)node, .kind = (uint8_t)kind,
+    *z = (struct zone){ .mm = mm, .id = (uint8_t)mm->zone_count, .node = (uint8_t)node, .kind = (uint8_t)kind,
                         .first_block = (uint32_t)(start >> PAGEBLOCK_ORDER),
                         .end_block = (uint32_t)(end >> PAGEBLOCK_ORDER) };
     blocks = z->end_block - z->first_block;
@@ -150,7 +151,7 @@ static mm_status_t zone_init(struct mm *mm, const struct mm_config *c, enum zone
         }
     }
     z->pcp = boot_alloc(c, sizeof(struct pcp) * c->cpus);
-    if (z->pcp == NULL) {
+    if (z->pcp == NULL || cpu_blocks_init(z, c, blocks) != MM_OK) {
         return MM_ENOMEM;
     }
     zone_count_present(mm, z);
@@ -289,12 +290,12 @@ uint64_t mm_free_boot(struct mm *mm, pfn_t start, pfn_t end)
             continue;
         }
         z = mm_block_zone(mm, page_block(p));
-        spin_lock(&z->lock);
+        zone_lock(z);
         z->managed_pages++;
         mm_block(mm, page_block(p))->reserved_pages--;
         atomic_store_explicit(&p->refs, 0, memory_order_relaxed);
         buddy_free(mm, z, p, 0);
-        spin_unlock(&z->lock);
+        zone_unlock(z);
         freed++;
     }
     mm_setup_watermarks(mm);
@@ -358,11 +359,11 @@ void mm_boot_done(struct mm *mm)
     for (uint32_t i = 0; i < mm->zone_count; i++) {
         struct zone *z = &mm->zones[i];
 
-        spin_lock(&z->lock);
+        zone_lock(z);
         if (z->kind != ZONE_MOVABLE) {
             zone_boot_done(mm, z);
         }
-        spin_unlock(&z->lock);
+        zone_unlock(z);
     }
 }
 
@@ -406,9 +407,9 @@ void mm_setup_watermarks(struct mm *mm)
     }
 }
 
-bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp)
+bool zone_watermark_ok_pages(const struct zone *z, uint64_t free, uint64_t pages, enum watermark mark, enum zone_kind class, gfp_t gfp)
 {
-    uint64_t need = z->watermark[mark], free = zone_free_pages(z);
+    uint64_t need = z->watermark[mark];
 
     if (gfp & __GFP_MEMALLOC) {
         return true;
@@ -423,7 +424,12 @@ bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enu
         uint64_t atomic_only = z->blocks_of[MIGRATE_HIGHATOMIC] << PAGEBLOCK_ORDER;
         free -= atomic_only < free ? atomic_only : free;
     }
-    return free >= need + z->reserve[class] + ((uint64_t)units << order);
+    return free >= need + z->reserve[class] + pages;
+}
+
+bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp)
+{
+    return zone_watermark_ok_pages(z, zone_free_pages(z), (uint64_t)units << order, mark, class, gfp);
 }
 
 uint64_t mm_counter(const struct mm *mm, enum zone_counter c)

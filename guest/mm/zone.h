@@ -121,7 +121,7 @@ struct pcp_list {
     struct page *pages[PCP_CAPACITY];
 };
 struct pcp {                                        /* one a CPU and zone */
-    struct spinlock lock;
+    FS_ALIGNED(64) struct spinlock lock;
     struct pcp_list lists[PCP_LISTS][MIGRATE_PCP_TYPES];
 };
 #define FREE_RING 30u
@@ -131,26 +131,52 @@ struct free_ring {                                  /* one a CPU: frozen units o
     uint32_t pfns[FREE_RING];
 };
 _Static_assert(sizeof(struct free_ring) == 128, "to free touches one line of its CPU's");
+
+#define CPU_BLOCKS_COUNTERS 4u                      /* ZC_alloc, free, pcp_refill, pcp_flush: counted by the CPU first */
+/* The pageblocks that a CPU changes under a lock of its own, and what the zone's counts lack because of them (cpu_blocks.c). */
+struct cpu_blocks {                                 /* one a CPU and zone */
+    FS_ALIGNED(64) struct spinlock lock;
+    _Atomic bool wanted;                            /* this CPU keeps meeting others at the zone's lock */
+    bool used;                                      /* lock: since somebody held the zone as a whole */
+    _Atomic uint8_t contended;                      /* how often of late; the CPU's own, a lost update loses a hint */
+    uint32_t idle;                                  /* lock: so often was it not used */
+    struct blockmap own;                            /* positions; changed under the zone lock and lock */
+    struct blockmap avail;                          /* lock: those of own with free pages, from which this CPU allocates */
+    struct blockmap dirty;                          /* lock: those of own whose area bits are not true */
+    _Atomic int64_t free_pages;                     /* lock, read without: to be added to the zone's, as all that follows */
+    _Atomic uint64_t counters[CPU_BLOCKS_COUNTERS];
+    uint64_t free_units[FREE_ORDERS][MIGRATE_TYPES];
+};
 static inline unsigned pcp_index(unsigned order) { return order < PCP_ORDERS ? order : PCP_ORDERS; }
 static inline unsigned pcp_list_order(unsigned index) { return index < PCP_ORDERS ? index : PAGEBLOCK_ORDER; }
 
+struct mm;
 struct zone {
-    FS_ALIGNED(64) struct spinlock lock;
-    _Atomic uint64_t free_pages;                    /* in the free maps of blocks of any type but ISOLATE */
+    FS_ALIGNED(64) struct spinlock lock;            /* zone_lock() */
+    _Atomic uint32_t owned_blocks;                  /* lock: blocks of owned; read without */
+    uint64_t held;                                  /* lock: CPUs whose cpu_blocks the holder has too, a bit each */
+    _Atomic uint64_t free_pages;                    /* in the free maps of blocks of any type but ISOLATE; zone_free_pages() */
     uint64_t isolated_free_pages;
     _Atomic uint64_t watermark[WMARKS];             /* read without the lock; they change when memory leaves or returns */
     _Atomic uint64_t reserve[ZONE_KINDS];           /* kept from requests that a higher kind could serve; the same */
     uint64_t free_units[FREE_ORDERS][MIGRATE_TYPES];
     struct blockmap area[FREE_ORDERS][MIGRATE_TYPES];   /* members: positions of blocks */
     uint64_t blocks_of[MIGRATE_TYPES];
-    uint32_t first_block, end_block;                /* span; holes are blocks of PAGE_HOLE pages */
+    struct blockmap owned;                          /* lock: positions of blocks that are in some CPU's cpu_blocks.own */
+    /* What every allocation reads and nothing writes has a line of its own. */
+    FS_ALIGNED(64) uint32_t first_block;            /* span; holes are blocks of PAGE_HOLE pages */
+    uint32_t end_block;
     uint32_t *position;                             /* [block - first_block]: its place in the order of preference */
     uint32_t *block_at;                             /* [position] */
+    struct pcp *pcp;                                /* [cpus] */
+    struct cpu_blocks *cpu_blocks;                  /* [cpus] */
+    const struct mm *mm;
+    uint32_t cpus;
+    uint32_t settle_pages;                          /* cpu_blocks.c */
+    uint8_t id, node, kind;
+    FS_ALIGNED(64) bool low_signalled;
     uint64_t present_pages;
     _Atomic uint64_t managed_pages;                 /* written under the lock, read without */
-    uint8_t id, node, kind;
-    bool low_signalled;
-    struct pcp *pcp;                                /* [cpus] */
     _Atomic uint64_t counters[ZONE_COUNTERS];
     uint32_t boot_blocks;                           /* the first positions: blocks with boot memory */
     struct spinlock compact_lock;                   /* one compaction at a time; only tried for, before every other lock */
@@ -354,9 +380,51 @@ static inline enum migratetype zone_wants_home(const struct zone *z)
     return MIGRATE_TYPES;
 }
 
-static inline uint64_t zone_free_pages(const struct zone *z)
+/* ---- cpu_blocks.c ---- */
+
+/* The rest of zone_lock() and zone_unlock(), if CPUs have blocks of their own. */
+void cpu_blocks_hold(struct zone *z);
+void cpu_blocks_let_go(struct zone *z);
+
+/* The zone as a whole: all of its blocks, and every count is true. */
+static inline void zone_lock(struct zone *z)
+{
+    spin_lock(&z->lock);
+    if (fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0)) {
+        cpu_blocks_hold(z);
+    }
+}
+static inline bool zone_trylock(struct zone *z)
+{
+    if (!spin_trylock(&z->lock)) {
+        return false;
+    }
+    if (fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0)) {
+        cpu_blocks_hold(z);
+    }
+    return true;
+}
+static inline void zone_unlock(struct zone *z)
+{
+    if (fs_unlikely(z->held != 0)) {
+        cpu_blocks_let_go(z);
+    }
+    spin_unlock(&z->lock);
+}
+
+/* As the zone counts them: what CPUs have not settled yet is missing. */
+static inline uint64_t zone_settled_pages(const struct zone *z)
 {
     return atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+}
+uint64_t cpu_blocks_free_pages(const struct zone *z);
+uint64_t cpu_blocks_counter(const struct zone *z, enum zone_counter c);
+/* Exact if the zone is locked or nobody allocates. */
+static inline uint64_t zone_free_pages(const struct zone *z)
+{
+    bool any = fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0);
+
+    return zone_settled_pages(z) + (any ? cpu_blocks_free_pages(z) : 0);
 }
 /* pre: the zone lock is held; each counter is only counted under it, or never. */
 static inline void zone_count(struct zone *z, enum zone_counter c, uint64_t n)
@@ -371,7 +439,9 @@ static inline void zone_count_unlocked(struct zone *z, enum zone_counter c, uint
 }
 static inline uint64_t zone_counter(const struct zone *z, enum zone_counter c)
 {
-    return atomic_load_explicit(&z->counters[c], memory_order_relaxed);
+    bool any = (unsigned)c < CPU_BLOCKS_COUNTERS && fs_unlikely(atomic_load_explicit(&z->owned_blocks, memory_order_relaxed) != 0);
+
+    return atomic_load_explicit(&z->counters[c], memory_order_relaxed) + (any ? cpu_blocks_counter(z, c) : 0);
 }
 const char *zone_counter_name(enum zone_counter c);
 const char *zone_kind_name(enum zone_kind k);
@@ -392,6 +462,8 @@ void mm_boot_done(struct mm *mm);
 void mm_setup_watermarks(struct mm *mm);
 /* True if units requests of order from a caller of kind class leaves mark pages (less by what gfp allows). */
 bool zone_watermark_ok(const struct zone *z, unsigned order, uint32_t units, enum watermark mark, enum zone_kind class, gfp_t gfp);
+/* The same by a count of free pages that the caller has. */
+bool zone_watermark_ok_pages(const struct zone *z, uint64_t free, uint64_t pages, enum watermark mark, enum zone_kind class, gfp_t gfp);
 uint64_t mm_counter(const struct mm *mm, enum zone_counter c);
 uint64_t mm_free_pages(const struct mm *mm);
 /* Nodes that have memory now. */

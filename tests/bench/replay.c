@@ -168,6 +168,7 @@ static json_t *run(const struct arguments *a, struct world *w, char *error, size
         mm_dump_blocks(&w->mm, print_line, stderr);
         mm_dump_pagetypeinfo(&w->mm, print_line, stderr);
         mm_dump_vmstat(&w->mm, print_line, stderr);
+        mm_dump_cpu_blocks(&w->mm, print_line, stderr);
     }
     report = a->policies ? report_policy(w, &t, faults) : report_build(w, &t, start, !a->no_trials, faults);
     if (report == NULL) {

@@ -221,6 +221,15 @@ void owners_check(const struct owners *o)
     }
 }
 
+void want_cpu_blocks(struct mm *mm)
+{
+    for (uint32_t i = 0; i < mm->zone_count; i++) {
+        for (unsigned cpu = 0; cpu < mm->cpus; cpu++) {
+            atomic_store_explicit(&mm->zones[i].cpu_blocks[cpu].wanted, true, memory_order_relaxed);
+        }
+    }
+}
+
 bool empty_for_a_moment(struct mm *mm, uint32_t first, uint32_t end)
 {
     struct compact_result result;

@@ -64,6 +64,8 @@ void model_give(struct model *m, const struct page *p, unsigned order);
 bool model_has_run(const struct model *m, unsigned order);
 uint64_t model_free_pages(const struct model *m);
 
+/* Every CPU gets pageblocks of its own in every zone from now on, as if it had met others at the zones' locks. */
+void want_cpu_blocks(struct mm *mm);
 /* Isolate blocks [first, end), move out what can move, undo. False: one of the steps answered what it must not. */
 bool empty_for_a_moment(struct mm *mm, uint32_t first, uint32_t end);
 

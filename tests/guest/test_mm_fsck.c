@@ -1,5 +1,6 @@
 /* test_mm_fsck.c - every corruption that mm_fsck() claims to find is planted, found by name, and undone. */
 #include "guest_memory.h"
+#include "arch_hosted.h"
 #include "buddy.h"
 #include "hotplug.h"
 #include "memmap.h"
@@ -235,6 +236,65 @@ static void plant_in_ring(void)
     PLANT(mm_page(&f.mm, pfn_make(r->pfns[0]))->refs, 1, MM_FAULT_REFS);
 }
 
+/* Two CPUs with blocks of their own, of which pages have been taken and given back. */
+static void plant_in_cpu_blocks(void)
+{
+    struct zone *z = &f.mm.zones[0];
+    struct cpu_blocks *c = &z->cpu_blocks[0], *d = &z->cpu_blocks[1];
+    struct page *p[2][200];
+    uint32_t at, full;
+
+    want_cpu_blocks(&f.mm);
+    for (unsigned i = 0; i < 400; i++) {
+        arch_hosted_set_cpu(i % 2);
+        p[i % 2][i / 2] = alloc_pages(&f.mm, GFP_HIGH_MOVABLE, 0);
+        assert_non_null(p[i % 2][i / 2]);
+    }
+    for (unsigned i = 0; i < 400; i += 1 + i % 3) {
+        arch_hosted_set_cpu(i % 2);
+        page_put(&f.mm, p[i % 2][i / 2]);
+    }
+    arch_hosted_set_cpu(0);
+    check_mm(&f.mm, 0);
+    at = blockmap_first(&c->avail, 0);
+    full = blockmap_first(&z->area[PAGEBLOCK_ORDER][MIGRATE_MOVABLE], 0);
+    assert_true(at != BLOCKMAP_NONE && full != BLOCKMAP_NONE && d->own.count > 0 && c->dirty.count + d->dirty.count > 0);
+    blockmap_set(&d->own, at);
+    expect_fault(MM_FAULT_CPU_BLOCKS_OWNER);
+    blockmap_clear(&d->own, at);
+    PLANT(z->owned_blocks, 0, MM_FAULT_CPU_BLOCKS_OWNER);
+    blockmap_clear(&c->avail, at);
+    expect_fault(MM_FAULT_CPU_BLOCKS_AVAIL);
+    blockmap_set(&c->avail, at);
+    blockmap_set(&c->avail, full);
+    expect_fault(MM_FAULT_CPU_BLOCKS_AVAIL);
+    blockmap_clear(&c->avail, full);
+    blockmap_set(&c->dirty, full);
+    expect_fault(MM_FAULT_CPU_BLOCKS_DIRTY);
+    blockmap_clear(&c->dirty, full);
+    PLANT(mm_block(&f.mm, position_block(z, at))->type, MIGRATE_UNMOVABLE, MM_FAULT_CPU_BLOCKS_TYPE);
+    PLANT(mm_block(&f.mm, position_block(z, at))->offline, 1, MM_FAULT_CPU_BLOCKS_TYPE);
+    PLANT(c->own.count, 0, MM_FAULT_AREA_SUMMARY);
+    PLANT(c->free_units[3][MIGRATE_MOVABLE], 999, MM_FAULT_ZONE_UNITS);
+    PLANT(c->free_pages, 999, MM_FAULT_ZONE_FREE);
+    PLANT(z->held, 1, MM_FAULT_CPU_BLOCKS_HELD);
+    check_mm(&f.mm, 0);
+    /* The same after a visit of the zone's lock, which leaves nothing unsettled. */
+    zone_lock(z);
+    assert_int_equal(c->dirty.count + d->dirty.count, 0);
+    zone_unlock(z);
+    check_mm(&f.mm, 0);
+}
+
+/* Counts that would never be settled. */
+static void plant_without_cpu_blocks(void)
+{
+    struct cpu_blocks *c = &f.mm.zones[0].cpu_blocks[1];
+
+    PLANT(c->free_pages, 1, MM_FAULT_CPU_BLOCKS_COUNT);
+    PLANT(c->free_units[2][MIGRATE_MOVABLE], 1, MM_FAULT_CPU_BLOCKS_COUNT);
+}
+
 static void test_every_fault(void **state)
 {
     (void)state;
@@ -243,6 +303,8 @@ static void test_every_fault(void **state)
     plant_in_pages();
     plant_in_blocks();
     plant_in_zone();
+    plant_without_cpu_blocks();
+    plant_in_cpu_blocks();
     fixture_free(&f);
     plant_in_memmaps();
     for (unsigned i = 0; i < MM_FAULTS; i++) {

@@ -122,8 +122,9 @@ static void step_free_together(struct run *t)
     }
 }
 
-static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsigned steps, bool movable_low)
+static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsigned steps, bool movable_low, bool cpu_blocks)
 {
+    unsigned owned = 0;
     struct run *t = calloc(1, sizeof(*t));
     struct mm_range ram = { pfn_make(0), pfn_make(pages), 0 };
     struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = 2, .movable_low = movable_low };
@@ -134,6 +135,10 @@ static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsig
     model_init(&t->model, &t->f.mm);
     for (unsigned i = 0; i < steps; i++) {
         arch_hosted_set_cpu((unsigned)rng_below(&t->rng, 2));
+        if (cpu_blocks) {
+            want_cpu_blocks(&t->f.mm);
+        }
+        owned += atomic_load(&t->f.mm.zones[0].owned_blocks) > 1;
         if (i % 200 == 0) {
             bias = 20 + (unsigned)rng_below(&t->rng, 70);
         }
@@ -149,6 +154,7 @@ static void property_run(uint64_t seed, uint64_t pages, uint64_t reserved, unsig
             assert_int_equal(mm_free_pages(&t->f.mm) + pcp_pages(&t->f.mm, t->f.mm.zones), model_free_pages(&t->model));
         }
     }
+    assert_true(cpu_blocks ? owned > steps / 4 : owned == 0);
     while (t->count > 0) {
         give_back(t, t->units[--t->count]);
     }
@@ -165,7 +171,8 @@ static void test_property(void **state)
 {
     (void)state;
     for (uint64_t i = 0; i < 12; i++) {
-        property_run(test_seed(1000 + i), 4096 + i % 3 * 1024, i % 2 * 700, 3000, i % 4 == 3);
+        property_run(test_seed(1000 + i), 4096 + i % 3 * 1024, i % 2 * 700, 3000, i % 4 == 3, false);
+        property_run(test_seed(1000 + i), 12288 + i % 3 * 4096, i % 2 * 700, 2000, i % 4 == 3, true);
     }
 }
 
@@ -180,7 +187,7 @@ static void test_property_zones(void **state)
     };
 
     (void)state;
-    for (uint64_t i = 0; i < 4; i++) {
+    for (uint64_t i = 0; i < 8; i++) {
         struct mm_config config = { .ram = ram, .ram_count = 5, .cpus = 3, .dma_pages = 2048, .kernelcore_pages = i % 2 * 12000 };
         struct run *t = calloc(1, sizeof(*t));
         uint64_t seed = test_seed(2000 + i), pages;
@@ -192,6 +199,9 @@ static void test_property_zones(void **state)
         assert_int_equal(pages, model_free_pages(&t->model));
         for (unsigned step = 0; step < 2500; step++) {
             arch_hosted_set_cpu((unsigned)rng_below(&t->rng, 3));
+            if (i >= 4) {
+                want_cpu_blocks(&t->f.mm);
+            }
             if (rng_below(&t->rng, 100) < 70 && t->count < UNITS_MAX) {
                 uint32_t node = (uint32_t)rng_below(&t->rng, 3);
                 gfp_t gfp = kinds[rng_below(&t->rng, 7)] | (rng_below(&t->rng, 4) == 0 ? __GFP_THISNODE : 0);

@@ -100,9 +100,9 @@ static void test_sections_first(void **state)
     for (uint32_t i = 0; i < 2000; i++) {
         assert_non_null(alloc_pages(&w.f.mm, GFP_KERNEL, 0));
     }
-    spin_lock(&w.f.mm.zones[0].lock);
+    zone_lock(&w.f.mm.zones[0]);
     pageblock_set_type(&w.f.mm, &w.f.mm.zones[0], page_block(kernel), MIGRATE_UNMOVABLE);
-    spin_unlock(&w.f.mm.zones[0].lock);
+    zone_unlock(&w.f.mm.zones[0]);
     shrink_pages(&w.f.mm, SECTION + 512, &w.ops, &r);
     assert_int_equal(r.pages, SECTION + 512);
     assert_int_equal(r.blocks, 65);

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #define WORKERS     3u
@@ -124,6 +125,8 @@ static void kernel_unit(struct page **k, bool frozen, struct rng *r)
     *k = NULL;
 }
 
+static bool cpu_blocks;
+
 static void *worker(void *argument)
 {
     unsigned me = (unsigned)(uintptr_t)argument;
@@ -135,6 +138,9 @@ static void *worker(void *argument)
     for (unsigned step = 0; step < STEPS || (step < STEPS * 200 && mm_counter(&f.mm, ZC_pgmigrate_success) < MIGRATED_LEAST); step++) {
         uint32_t i = (uint32_t)rng_below(&r, SLOTS);
 
+        if (cpu_blocks) {
+            want_cpu_blocks(&f.mm);
+        }
         if (rng_below(&r, 10) == 0) {
             uint64_t k = rng_below(&r, 200);
 
@@ -181,13 +187,14 @@ static void *compactor(void *argument)
     return NULL;
 }
 
-static void test_threads(void **state)
+static void run_threads(void)
 {
     struct mm_range ram = { pfn_make(0), pfn_make(RAM_PAGES), 0 };
     struct mm_config config = { .ram = &ram, .ram_count = 1, .cpus = WORKERS + 1, .policy = CLAIM_CLEAR_FIRST };
     pthread_t threads[WORKERS + 1];
 
-    (void)state;
+    memset(slots, 0, sizeof(slots));
+    atomic_store(&stop, 0);
     fixture_init_config(&f, &config, 300);
     assert_int_equal(compaction_init(&f.mm, &config), MM_OK);
     f.mm.migrate.move = move;
@@ -217,9 +224,24 @@ static void test_threads(void **state)
     fixture_free(&f);
 }
 
+static void test_threads(void **state)
+{
+    (void)state;
+    cpu_blocks = false;
+    run_threads();
+}
+
+/* Every CPU has pageblocks of its own and loses them all the time. */
+static void test_threads_cpu_blocks(void **state)
+{
+    (void)state;
+    cpu_blocks = true;
+    run_threads();
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads), cmocka_unit_test(test_threads_cpu_blocks) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
