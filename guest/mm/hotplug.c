@@ -9,6 +9,8 @@
  *   I3  a residual block is isolated; its pages in use stay valid and may be freed: they stay inside.
  *   I4  a section of which every block is offline has no struct pages where they lie in the guest's memory (memmap.h);
  *       pageblock.given says of its blocks what I2 said.
+ *   I5  from when a whole block is off its list until it is offline or back, it is PB_LEAVING: an isolation that began in between
+ *       would end with the block.
  * Lock order: mm.hotplug_lock throughout; zone lock, never across give(), take() or migration.
  * Why: hot-remove as other kernels have it fails for a whole range because of one page.  Here that page
  *   stays, the rest leaves, and since the guest's frame numbers are only pseudo-physical, the one frame is
@@ -64,6 +66,13 @@ static void unit_back(struct mm *mm, struct zone *z, struct page *p, unsigned or
     zone_unlock(z);
 }
 
+/* The same for a whole block. pre: zone lock */
+static void whole_back(struct mm *mm, struct zone *z, struct page *p)
+{
+    mm_block(mm, page_block(p))->flags &= (uint8_t)~PB_LEAVING;
+    buddy_free(mm, z, p, PAGEBLOCK_ORDER);
+}
+
 /* Has somebody else (compaction, a claim) isolated it too? Then it is not ours to give. pre: zone lock */
 static bool others_isolate(const struct pageblock *pb)
 {
@@ -80,6 +89,7 @@ static struct page *take_unit(struct mm *mm, struct zone *z, uint32_t block, uns
         *order = 63 - fs_clz64(mm_block(mm, block)->order_mask);
         p = pageblock_first(mm, block, *order);
         pageblock_unlink(mm, z, p, *order);
+        mm_block(mm, block)->flags |= *order == PAGEBLOCK_ORDER ? PB_LEAVING : 0;
     }
     zone_unlock(z);
     return p;
@@ -90,11 +100,12 @@ static mm_status_t give_whole(struct mm *mm, struct zone *z, uint32_t block, str
 {
     mm_status_t status = ops->give(ops->ctx, block_pfn(block), PAGEBLOCK_ORDER);
 
+    zone_lock(z);
     if (status != MM_OK) {
-        unit_back(mm, z, p, PAGEBLOCK_ORDER);
+        whole_back(mm, z, p);
+        zone_unlock(z);
         return MM_EAGAIN;
     }
-    zone_lock(z);
     pages_to_holes(mm, z, p, PAGEBLOCK_PAGES);
     block_leaves(mm, z, block);
     zone_unlock(z);
@@ -309,12 +320,13 @@ static uint32_t unlink_whole(struct mm *mm, struct zone *z, uint32_t end, uint32
     uint32_t n = 0;
 
     for (uint32_t b = end - 1; n < most; b--) {
-        const struct pageblock *pb = mm_block(mm, b);
+        struct pageblock *pb = mm_block(mm, b);
 
         if (pb->offline || pb->zone != z->id || pb->order_mask != 1u << PAGEBLOCK_ORDER || pageblock_type(mm, b) != MIGRATE_MOVABLE) {
             break;
         }
         pageblock_unlink(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER);
+        pb->flags |= PB_LEAVING;
         n++;
         if (b % SECTION_BLOCKS == 0) {
             break;
@@ -341,7 +353,7 @@ static mm_status_t give_wholes(struct mm *mm, struct zone *z, uint32_t first, ui
             pages_to_holes(mm, z, mm_block_page(mm, b), PAGEBLOCK_PAGES);
             block_leaves(mm, z, b);
         } else {
-            buddy_free(mm, z, mm_block_page(mm, b), PAGEBLOCK_ORDER);
+            whole_back(mm, z, mm_block_page(mm, b));
         }
     }
     zone_unlock(z);

@@ -117,25 +117,33 @@ static mm_status_t isolate_walking(struct mm *mm, pfn_t start, pfn_t end, unsign
     }
     for (uint32_t b = pfn_block(start); b < pfn_block(end); b++) {
         struct zone *z = mm_block_zone(mm, b);
-        struct page *stuck;
+        struct page *stuck = NULL;
+        mm_status_t status = MM_OK;
 
         zone_lock(z);
-        stuck = flags & ISOLATE_RESIDUAL ? NULL : block_immovable_page(mm, b);
-        if (stuck == NULL) {
+        if (mm_block(mm, b)->offline) {                 /* since we looked */
+            status = MM_EINVAL;
+        } else if (mm_block(mm, b)->flags & PB_LEAVING) {
+            stuck = mm_block_page(mm, b);
+        } else if (!(flags & ISOLATE_RESIDUAL)) {
+            stuck = block_immovable_page(mm, b);
+        }
+        status = stuck != NULL ? MM_EBUSY : status;
+        if (status == MM_OK) {
             block_isolate(mm, z, b);
         }
         zone_unlock(z);
-        if (stuck != NULL) {
+        if (status != MM_OK) {
             while (b-- > pfn_block(start)) {        /* I2 */
                 z = mm_block_zone(mm, b);
                 zone_lock(z);
                 block_release(mm, z, b);
                 zone_unlock(z);
             }
-            if (blocking != NULL) {
+            if (blocking != NULL && stuck != NULL) {
                 *blocking = stuck;
             }
-            return MM_EBUSY;
+            return status;
         }
     }
     drain_zones(mm, start, end);

@@ -13,7 +13,8 @@
 #define ISOLATE_RESIDUAL 0x1u       /* pages that cannot move are no obstacle: the range is to be left residual */
 
 /* Isolate every block of [start, end). MM_EINVAL: empty, not aligned to pageblocks, or not memory of zones throughout.
- * MM_EBUSY: *blocking is the first page that can never leave; nothing is isolated. blocking may be NULL.
+ * MM_EBUSY: *blocking is the first page that can never leave, or the first of a block whose frames are being given back; nothing is isolated.
+ * blocking may be NULL.
  * Pages of movable types stay where they are: moving them out is the caller's next step. */
 mm_status_t isolate_range(struct mm *mm, pfn_t start, pfn_t end, unsigned flags, struct page **blocking) FS_MUST_CHECK;
 /* Undo one isolate_range() of exactly this range. MM_EINVAL: it is not isolated throughout; nothing is changed. */

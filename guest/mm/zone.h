@@ -31,6 +31,7 @@ typedef uint32_t nodemask_t;                        /* bit n: node n */
 
 /* Flags of a pageblock. */
 #define PB_RESIDUAL    0x08u                        /* isolated with pages that cannot leave */
+#define PB_LEAVING     0x80u                        /* off the lists as a whole while its frames are given back: nobody may isolate it */
 #define PB_LENT        0x40u                        /* of movable type for want of room, with kernel pages in it still */
 #define PB_TENANTS     0x20u                        /* movable pages may live in this kernel block */
 #define PB_CLAIMED     0x10u                        /* taken while not free as a whole (policy) */

@@ -2,6 +2,7 @@
 #include "guest_fixture.h"
 #include "compaction.h"
 #include "hotplug.h"
+#include "isolation.h"
 #include "pageblock.h"
 #include <stdarg.h>
 #include <setjmp.h>
@@ -235,6 +236,56 @@ static void test_refusals(void **state)
     fixture_free(&f);
 }
 
+/* The machine is slow: somebody isolates, and empties, the blocks that are on their way to it. */
+struct slow { struct host host; struct fixture *f; unsigned refused; };
+
+static mm_status_t slow_give(void *ctx, pfn_t pfn, unsigned order)
+{
+    struct slow *s = ctx;
+    struct page *blocking = NULL;
+
+    if (order == PAGEBLOCK_ORDER) {
+        pfn_t block = pfn, end = pfn_make(pfn.n + PAGEBLOCK_PAGES), before = pfn_make(pfn.n - PAGEBLOCK_PAGES);
+
+        assert_int_equal(isolate_range(&s->f->mm, block, end, ISOLATE_RESIDUAL, &blocking), MM_EBUSY);
+        assert_ptr_equal(blocking, mm_page(&s->f->mm, pfn));
+        assert_int_not_equal(isolate_range(&s->f->mm, before, end, ISOLATE_RESIDUAL, NULL), MM_OK);
+        s->refused++;
+    }
+    return host_give(&s->host, pfn, order);
+}
+
+static void test_nobody_isolates_what_is_leaving(void **state)
+{
+    struct fixture f;
+    struct owners o;
+    struct slow s = { .f = &f };
+    struct hotplug_ops ops;
+    struct hotplug_report r;
+
+    (void)state;
+    setup(&f, &o, &s.host, &ops, 16384);
+    ops.give = slow_give;
+    ops.ctx = &s;                                       /* it begins with the host */
+    assert_int_equal(memory_offline(&f.mm, pfn_make(4096), pfn_make(8192), 0, &ops, &r, NULL), MM_OK);
+    assert_int_equal(memory_offline_free(&f.mm, 32, 4, &ops, &r), MM_OK);
+    assert_int_equal(s.refused, 12);
+    check_frames(&f, &o, &s.host);
+    s.host.fail_at = 1;                                 /* refused: the block is everybody's again */
+    assert_int_equal(memory_offline(&f.mm, pfn_make(8192), pfn_make(9216), 0, &ops, &r, NULL), MM_EAGAIN);
+    s.host.fail_at = 1, s.host.calls = 0;
+    assert_int_equal(memory_offline_free(&f.mm, 28, 1, &ops, &r), MM_EAGAIN);
+    s.host.fail_at = 0;
+    assert_int_equal(isolate_range(&f.mm, pfn_make(8192), pfn_make(9216), 0, NULL), MM_OK);
+    assert_int_equal(isolate_undo(&f.mm, pfn_make(8192), pfn_make(9216)), MM_OK);
+    assert_int_equal(isolate_range(&f.mm, block_pfn(27), block_pfn(28), 0, NULL), MM_OK);
+    assert_int_equal(isolate_undo(&f.mm, block_pfn(27), block_pfn(28)), MM_OK);
+    check_frames(&f, &o, &s.host);
+    owners_free(&o);
+    free(s.host.has);
+    fixture_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_residual),
         cmocka_unit_test(test_every_failure),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_nobody_isolates_what_is_leaving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
