@@ -100,7 +100,7 @@ static uint64_t persistent_locked(struct hugetlb *h, uint32_t node)
 
 bool hugetlb_page_free(const struct page *page)
 {
-    return page_test(page, PG_HUGE) && page->mapping == NULL && page->private == HUGETLB_FREE;
+    return page_test(page, PG_HUGE) && page->private == HUGETLB_FREE && page->mapping == NULL;
 }
 
 /* ---- pages of the allocator ---- */
@@ -459,10 +459,11 @@ static void change_node(struct hugetlb *h, struct page *from, struct page *to)
 mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *to)
 {
     struct hugetlb *h = vm->hugetlb;
-    mm_status_t status = MM_EAGAIN;
+    mm_status_t status;
 
     spin_lock(&h->lock);
-    if (hugetlb_page_free(from) && page_refs(from) == 2) {
+    status = hugetlb_page_free(from) ? MM_EAGAIN : MM_EINVAL;
+    if (status == MM_EAGAIN && page_refs(from) == 2) {
         struct hugetlb_node *old = node_of(h, from), *new = node_of(h, to);
 
         unlink_free(old, from);
@@ -483,6 +484,8 @@ void hugetlb_replace_used(struct vm *vm, struct page *from, struct page *to)
 {
     spin_lock(&vm->hugetlb->lock);
     change_node(vm->hugetlb, from, to);
+    from->mapping = NULL;
+    from->private = 0;
     spin_unlock(&vm->hugetlb->lock);
 }
 

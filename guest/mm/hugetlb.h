@@ -73,7 +73,8 @@ struct page *hugetlb_alloc(struct vm *vm, bool reserved, const struct mpol_place
 void hugetlb_put_back(struct vm *vm, struct page *page, bool reserved);
 /* The last reference of a page with PG_HUGE is gone: back to the pool with it; true: the pool does not want it, it is an ordinary unit to be freed. */
 bool hugetlb_release(struct vm *vm, struct page *page);
-/* Migration of a free page of the pool: to, a used unit of HUGE_ORDER, takes its place. MM_EAGAIN: it is not free (any more).
+/* Migration of a free page of the pool: to, a used unit of HUGE_ORDER, takes its place. MM_EINVAL: it is not free (any more); MM_EAGAIN: it
+ * is, and somebody else holds it too.
  * pre: the caller holds a reference on from and the only one on to, which goes over to the pool; from is left an ordinary unit with the caller's alone. */
 mm_status_t hugetlb_replace_free(struct vm *vm, struct page *from, struct page *to) FS_MUST_CHECK;
 /* A page of the pool that is not free is now to instead of from. pre: both are locked and the mover's */

@@ -88,8 +88,10 @@ static void finish(struct vm *vm, struct page *from, struct page *to)
         hugetlb_replace_used(vm, from, to);
     }
     page_set_flags(to, PG_UPTODATE | (word_flags(page_word(from)) & PG_DIRTY));        /* I4 */
-    from->mapping = NULL;                       /* I5 */
-    from->private = 0;
+    if (!pool) {
+        from->mapping = NULL;                   /* I5 */
+        from->private = 0;
+    }
     page_clear_flags(from, MOVED_FLAGS | PG_UPTODATE);
     remove_migration_ptes(vm, from, to);
     if (page_refs(to) == 1 && !page_mapped(to)) {       /* nobody but the caller: the owners went away meanwhile */
@@ -249,8 +251,11 @@ static mm_status_t move_for_compaction(struct vm *vm, struct page *from, struct 
 {
     mm_status_t status;
 
-    if (page_test(from, PG_HUGE) && hugetlb_page_free(from)) {
-        return hugetlb_replace_free(vm, from, to);
+    if (page_test(from, PG_HUGE)) {
+        status = hugetlb_replace_free(vm, from, to);    /* which looks under the pool's lock */
+        if (status != MM_EINVAL) {
+            return status;
+        }
     }
     if (page_order(to) != 0 && page_order(to) != HUGE_ORDER) {      /* a larger unit whose owner has not pinned it yet: nobody moves those */
         return MM_EBUSY;

@@ -199,6 +199,24 @@ static inline struct emb_frame *emb_frame_at(struct emb_machine *m, uint64_t mfn
     return &m->frames[mfn];
 }
 bool emb_is_ram(const struct emb_machine *m, uint64_t mfn);             /* mfn_valid() */
+/* Guests read the M2P without the lock, as they read Xen's: a word is written at once. gfn1: gfn + 1, or 0 */
+static inline void emb_m2p_set(struct emb_frame *f, uint64_t gfn1)
+{
+    __atomic_store_n(&f->m2p1, gfn1, __ATOMIC_RELAXED);
+}
+/* Everything about a frame is as when the machine was made, but for these. */
+static inline void emb_frame_reset(struct emb_frame *f, uint8_t state, uint8_t flags)
+{
+    emb_m2p_set(f, 0);
+    f->count = f->type_count = 0;
+    f->next = f->prev = 0;
+    f->owner = 0;
+    f->type = 0;
+    f->state = state;
+    f->flags = flags;
+    f->order1 = 0;
+    f->reserved = 0;
+}
 int emb_node_of(const struct emb_machine *m, uint64_t mfn);             /* -1 none */
 struct emb_domain *emb_domain_find(struct emb_machine *m, uint16_t domid);
 static inline uint32_t emb_slot(const struct emb_machine *m, const struct emb_domain *d)

@@ -67,7 +67,7 @@ static int one_extent(struct emb_hcall *h, unsigned cmd, const struct xen_memory
         return rc;
     }
     for (uint64_t i = 0; cmd == XENMEM_populate_physmap && i < (1ull << r->extent_order); i++) {
-        emb_frame_at(h->m, mfn + i)->m2p1 = pfn + i + 1;
+        emb_m2p_set(emb_frame_at(h->m, mfn + i), pfn + i + 1);
     }
     *frame = mfn;
     return 0;
@@ -152,7 +152,7 @@ static int exchange_chunk(struct emb_hcall *h, const struct xen_memory_exchange 
     for (uint64_t i = 0; i < n_out; i++) {
         emb_assign_exchanged(h->m, h->d, fresh[i], x->out.extent_order);
         for (uint64_t k = 0; k < (1ull << x->out.extent_order); k++) {
-            emb_frame_at(h->m, fresh[i] + k)->m2p1 = out[i] + k + 1;
+            emb_m2p_set(emb_frame_at(h->m, fresh[i] + k), out[i] + k + 1);
         }
     }
     return emb_to_guest((uint64_t)(uintptr_t)x->out.extent_start.p + chunk * n_out * 8, fresh, n_out * 8);

@@ -108,7 +108,7 @@ uint64_t emb_heap_alloc(struct emb_machine *m, uint32_t node, uint32_t order)
         struct emb_frame *f = emb_frame_at(m, mfn + i);
         ASSERT_CMP(f->state, ==, EMB_S_FREE);
         m->tlb_epoch += (f->flags & EMB_F_WAS_OWNED) != 0;      /* before it has a new owner, no TLB may lead to it */
-        *f = (struct emb_frame){ .state = EMB_S_INUSE };
+        emb_frame_reset(f, EMB_S_INUSE, 0);
     }
     n->free_pages -= 1ull << order;
     back(m, mfn, order);
@@ -164,7 +164,7 @@ void emb_heap_free(struct emb_machine *m, uint64_t mfn)
     ASSERT_CMP(f->type_count, ==, 0);
     bool offline = f->state == EMB_S_OFFLINING;
     uint8_t kept = (uint8_t)((offline ? f->flags & EMB_F_BROKEN : 0) | (f->owner ? EMB_F_WAS_OWNED : 0));
-    *f = (struct emb_frame){ .state = offline ? EMB_S_OFFLINED : EMB_S_FREE, .flags = kept };
+    emb_frame_reset(f, offline ? EMB_S_OFFLINED : EMB_S_FREE, kept);
     scrub(m, mfn);
     if (!offline) {
         merge_in(m, n, mfn, 0);
@@ -175,10 +175,9 @@ void emb_heap_free(struct emb_machine *m, uint64_t mfn)
 void emb_heap_free_extent(struct emb_machine *m, uint64_t mfn, uint32_t order)
 {
     struct emb_node *n = &m->nodes[emb_node_of(m, mfn)];
-    const struct emb_frame freed = { .state = EMB_S_FREE, .flags = EMB_F_WAS_OWNED };
     struct emb_frame *frames = &m->frames[mfn];
     for (uint64_t i = 0; i < (1ull << order); i++) {
-        frames[i] = freed;
+        emb_frame_reset(&frames[i], EMB_S_FREE, EMB_F_WAS_OWNED);
     }
     for (uint64_t i = 0; i < (1ull << order) && !m->config.no_poison; i++) {
         scrub(m, mfn + i);

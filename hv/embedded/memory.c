@@ -99,7 +99,7 @@ int emb_decrease(struct emb_machine *m, struct emb_domain *d, uint64_t gmfn)
             emb_put_page(m, mfn);
             return rc;
         }
-        emb_frame_at(m, mfn)->m2p1 = 0;
+        emb_m2p_set(emb_frame_at(m, mfn), 0);
     }
     give_back(m, mfn);
     return 0;
@@ -118,13 +118,13 @@ int emb_populate(struct emb_machine *m, struct emb_domain *d, uint32_t node, uin
     for (uint64_t i = 0; i < (1ull << order); i++) {
         uint64_t old = emb_p2m_get(m, d, gfn + i);
         if (old != FS_FRAME_NONE) {
-            emb_frame_at(m, old)->m2p1 = 0;
+            emb_m2p_set(emb_frame_at(m, old), 0);
         }
     }
     rc = emb_p2m_set(m, d, gfn, mfn, order);
     for (uint64_t i = 0; i < (1ull << order); i++) {
         if (rc == 0) {
-            emb_frame_at(m, mfn + i)->m2p1 = gfn + i + 1;
+            emb_m2p_set(emb_frame_at(m, mfn + i), gfn + i + 1);
             emb_dirty_mark(m, d, gfn + i);
         }
     }
@@ -153,7 +153,7 @@ int emb_add_to_physmap(struct emb_machine *m, struct emb_domain *d, uint64_t fro
         rc = emb_p2m_set(m, d, to, mfn, 0);
     }
     if (rc == 0) {
-        emb_frame_at(m, mfn)->m2p1 = to + 1;
+        emb_m2p_set(emb_frame_at(m, mfn), to + 1);
         emb_dirty_mark(m, d, to);
     }
 out:

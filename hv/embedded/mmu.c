@@ -74,7 +74,7 @@ int emb_machphys_update(struct emb_machine *m, struct emb_domain *d, uint64_t mf
     if (rc) {
         return rc;
     }
-    emb_frame_at(m, mfn)->m2p1 = pfn + 1;
+    emb_m2p_set(emb_frame_at(m, mfn), pfn + 1);
     emb_put_page(m, mfn);
     return 0;
 }
