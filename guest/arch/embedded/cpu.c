@@ -90,11 +90,19 @@ void arch_console_write(const char *text, size_t bytes)
     (void)guest_hypercall(c->machine, c->id, __HYPERVISOR_console_io, CONSOLEIO_write, bytes, (uint64_t)(uintptr_t)text, 0);
 }
 
-/* Until the stop is over. Asleep: a host processor that runs this thread would be interrupted for each page of the direct map that is switched. */
+/* Until the stop is over. Asleep: a host processor that runs this thread would be interrupted for each page of the direct map that is switched.
+ * The thread sanitizer delivers signals, by which a domain is paused, in no system call that it does not know: there it polls. */
 static void stand_still(struct guest_machine *g)
 {
+    unsigned spins = 0;
+
     while (atomic_load(&g->stop_wanted) != 0) {
+#if defined(__SANITIZE_THREAD__)
+        wait_turn(&spins);
+#else
+        (void)spins;
         (void)syscall(SYS_futex, &g->stop_wanted, FUTEX_WAIT_PRIVATE, 1u, NULL, NULL, 0);
+#endif
     }
 }
 
